@@ -1,0 +1,30 @@
+"""The algorithms, in order of increasing complexity.  Adding one is one file and one line here (CONTRIBUTING.md).
+
+An algorithm is one blocking function that owns its loop, keeps all that a resumed run needs in `state`, and yields
+once a step.  It has options of its own as keyword-only parameters with a default.
+"""
+
+from typing import NamedTuple
+
+from dsgd.algorithms.data_parallel import data_parallel
+from dsgd.algorithms.dsgd import dsgd
+from dsgd.algorithms.model_parallel import layers_in_order, model_parallel
+from dsgd.algorithms.parameter_server import dedicated_servers, parameter_server
+from dsgd.algorithms.roles import centralised, everyone_works
+from dsgd.algorithms.sgd import sgd
+
+
+
+class Algorithm(NamedTuple):
+    run: object  # (comm, local, state, *, optimizer, schedule, steps, **options)
+    roles: object = everyone_works  # (size, objective, **options) -> comm.Roles, or ValueError: why it cannot be
+    reduces: bool = True  # whether it sums with reduce or allreduce, whose order --reduction chooses
+
+
+ALGORITHMS = {
+    "sgd": Algorithm(sgd, centralised, reduces=False),
+    "data-parallel": Algorithm(data_parallel),
+    "dsgd": Algorithm(dsgd),
+    "parameter-server": Algorithm(parameter_server, dedicated_servers, reduces=False),
+    "model-parallel": Algorithm(model_parallel, layers_in_order, reduces=False),
+}

@@ -1,0 +1,121 @@
+"""The parameter server: workers pull the parameters, compute a gradient, push it; servers hold the parameters.
+
+    bsp:  x ← x − η · (1/m) Σ_i Σ_{k in part i} ∇L(x_k; θ)      once all N pushes of a clock are there
+    asp:  x ← x − η g_i,  g_i the average over worker i's own batch      as each push arrives
+
+Each of S servers holds one contiguous key range of x and its optimizer's state.  A clock is N pushes.  Under bsp a pull
+is answered when the clock is complete; under asp at once, except that the servers let all workers come to rest once
+every `cut` pushes: then everyone holds the same version, and a run can be saved, or end.  Server 0 alone decides when a
+pull is answered, the other servers follow the version it gave.
+
+Reference: Li et al. 2014 (OSDI), "Scaling distributed machine learning with the parameter server".
+Exact when: bsp is data-parallel on as many workers, to the bit, for any S; asp with one worker is sgd.
+"""
+
+import numpy as np
+
+from dsgd.collectives import tree_sum
+from dsgd.comm import Header, Roles
+from dsgd.layout import BLOCK, cut
+from dsgd.state import ALONE, HEAD
+
+PULL, PUSH, PARAMETERS = 1, 2, 3  # tags
+CONSISTENCY = ("bsp", "asp")
+
+
+def dedicated_servers(size, objective, *, servers=1, consistency="bsp", **_):
+    """Ranks 0 … S − 1 serve one key range each, the others work."""
+    n = objective.layout.size
+    if consistency not in CONSISTENCY:
+        raise ValueError(f"consistency {consistency!r} is not one of {', '.join(CONSISTENCY)}")
+    if not 1 <= servers < size:
+        raise ValueError(f"{servers} servers of {size} ranks leave no worker: start at least {max(servers, 1) + 1} ranks")
+    if servers > -(-n // BLOCK):
+        raise ValueError(f"{servers} servers for {n} parameters: a key range has at least {BLOCK}, so at most {-(-n // BLOCK)}")
+    owners = tuple((s, lo, hi) for s, (lo, hi) in enumerate(cut(n, servers)))
+    return Roles(tuple(range(servers, size)), owners, tuple(range(servers)), synchronous=consistency == "bsp")
+
+
+def parameter_server(comm, local, state, *, optimizer, schedule, steps, rest, servers: int = 1, consistency: str = "bsp"):
+    """Servers serve, workers work.  rest: asp comes to rest every so many clocks; 0 for only at the end."""
+    clock = len(comm.workers)  # pushes
+    between, last = clock * (1 if consistency == "bsp" else rest or steps), clock * steps
+
+    def next_cut(version):
+        return min((version // between + 1) * between, last)
+
+    if comm.worker is None:
+        yield from _serve(comm, state, optimizer, schedule, last, next_cut, consistency)
+    else:
+        keys = [slice(HEAD + lo if s else 0, HEAD + hi) for s, (lo, hi) in enumerate(cut(local.objective.layout.size, servers))]
+        yield from _work(comm, local, state, keys, last, next_cut, consistency)
+
+
+def _work(comm, local, state, keys, last, next_cut, consistency):
+    """Pull, compute, push.  The first pull is the start of the run: every worker has the same version of x."""
+    clock = len(comm.workers)
+    version, goal = state.t * clock, next_cut(state.t * clock)
+    gradients = state.own.setdefault("gradients", np.array([state.t]))
+    while version < last:
+        # compute: worker i's k-th gradient is that of part i of global batch k
+        k = int(gradients[0])
+        m = local.samples(k) if consistency == "bsp" else max(1, local.share(k))
+        g = local.gradient(state.x, k, scale=1 / m)
+        if consistency == "asp":
+            local.refuse_fault()
+        # push: to each server its key range, to server 0 with the four numbers in front
+        for server, key in enumerate(keys):
+            comm.send(g[key], server, PUSH, Header(version, state.t, k, server))
+        gradients[0] = k + 1
+        # pull: server 0 first, it decides when; the others follow its version, and learn what was agreed
+        head = g[:0]
+        for server, key in enumerate(keys):
+            comm.send(head, server, PULL, Header(version))
+            reply = comm.recv(server, PARAMETERS)
+            if server == 0:
+                version, head = reply.header.version, reply.data[:HEAD]
+            if len(keys) > 1:
+                state.packet[key] = reply.data
+        packet = reply.data if len(keys) == 1 else state.packet
+        state.x = state.agree(packet) if consistency == "bsp" else packet[HEAD:]
+        state.t = version // clock
+        yield None if version == goal else ALONE
+        goal = next_cut(version) if version == goal else goal
+
+
+def _serve(comm, state, optimizer, schedule, last, next_cut, consistency):
+    """Answer pulls, apply pushes, from one cut to the next; a bsp clock is a cut in which pushes wait for each other."""
+    clock, first = len(comm.workers), comm.rank == comm.servers[0]
+    version = state.t * clock
+    mine = state.packet if first else state.x
+    total = comm.empty(len(mine))
+    while version < last:
+        goal, granted = next_cut(version), version + clock  # every worker starts with the current version
+        pushes, waiting = {}, []
+        while version < goal or len(waiting) < clock:
+            message = comm.recv()
+            if message.tag == PUSH:
+                version += 1
+                if consistency == "bsp":
+                    pushes[message.source] = message.data
+                else:
+                    g = state.agree(message.data) if first else message.data
+                    optimizer.step(state.x, g, schedule((version - 1) // clock))
+                    state.t = version // clock
+                    yield ALONE
+            elif (granted if first else message.header.version) < goal:
+                granted += 1
+                comm.send(mine, message.source, PARAMETERS, Header(version))
+            else:
+                waiting.append(message)
+        if consistency == "bsp":
+            tree_sum([pushes[worker] for worker in comm.workers], out=total)
+            if first:
+                state.packet[:HEAD] = total[:HEAD]
+            optimizer.step(state.x, total[HEAD:] if first else total, schedule(state.t))
+        for pull in sorted(waiting, key=lambda message: message.source):
+            comm.send(mine, pull.source, PARAMETERS, Header(version))
+        if consistency == "bsp":
+            state.agree(state.packet if first else waiting[0].data)
+        state.t = version // clock
+        yield

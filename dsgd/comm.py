@@ -1,0 +1,105 @@
+"""The communicator: all that an algorithm may know of the world.  Names and meaning are mpi4py's.
+
+One array is one message: contiguous, of the run's dtype or of bytes, with a header of four integers.  What a call
+returns is read-only and may be one array for all ranks: copy it to change it.  A sent buffer belongs to the backend
+until the call, or the request's `wait()`, returns.  Every rank calls the collectives in the same order.
+`dsgd.simulator.comm.SimComm` and `dsgd.mpi.comm.MPIComm` implement this page and pass one contract suite.
+"""
+
+from typing import NamedTuple, Protocol
+
+ANY_SOURCE = -1
+ANY_TAG = -1
+
+
+class Header(NamedTuple):
+    """Four integers that arrive with a message: what staleness, deduplication and replay need."""
+
+    version: int = 0  # of the parameters concerned
+    step: int = 0
+    push: int = 0  # the sender's number of this push
+    range: int = 0  # which part of the vector
+
+
+class Message(NamedTuple):
+    data: object  # (n,) array, read-only
+    source: int
+    tag: int
+    header: Header
+
+
+class Roles(NamedTuple):
+    """Who does what.  Shards, trees and random numbers go by worker number (the place in `workers`), never by rank."""
+
+    workers: tuple  # ranks that hold a share of the data, in the order of their numbers
+    owners: tuple  # (rank, lo, hi): whose x counts, range by range
+    servers: tuple = ()  # ranks that serve
+    synchronous: bool = True
+
+
+class Request(Protocol):
+    def wait(self):
+        """Block until it is done; the Message of an irecv, None for an isend."""
+
+
+class Comm(Protocol):
+    rank: int
+    size: int
+    workers: tuple  # ranks of the workers
+    worker: int | None  # this rank's worker number; None on a rank that only serves
+    servers: tuple
+    dtype: object  # the run's
+
+    def empty(self, n):
+        """(n,) memory for messages, which the backend may share, pin or register."""
+
+    def send(self, x, dest, tag=0, header=Header()):
+        """Send x (n,).  May wait for the receive: two ranks that both send first can hang."""
+
+    def recv(self, source=ANY_SOURCE, tag=ANY_TAG, timeout=None):
+        """The next matching Message; messages of one sender arrive in order.  PeerError after `timeout` seconds."""
+
+    def isend(self, x, dest, tag=0, header=Header()):
+        """Start a send; x must not change until the request's wait() returns."""
+
+    def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
+        """Start a receive."""
+
+    def wait_any(self, requests):
+        """(i, result) of the first request that is done."""
+
+    def bcast(self, x, root=0):
+        """root's x (n,); the others pass an array of the same length, whose values are ignored."""
+
+    def reduce(self, x, root=0):
+        """Σ x (n,) over the ranks, in the written order, at root; None elsewhere."""
+
+    def allreduce(self, x):
+        """Σ x (n,) over the ranks, in the written order ((0+1)+(2+3))+…, on every rank."""
+
+    def reduce_scatter(self, x, counts):
+        """Rank i's slice, of counts[i] elements, of Σ x; the sum is in the written order."""
+
+    def gather(self, x, root=0):
+        """[x of rank 0, x of rank 1, ...], lengths may differ, at root; None elsewhere."""
+
+    def allgather(self, x):
+        """[x of rank 0, x of rank 1, ...] on every rank; lengths may differ."""
+
+    def scatter(self, parts, root=0):
+        """parts[rank] of root's list of arrays; the others pass None."""
+
+    def alltoall(self, parts):
+        """[what rank 0 had for this rank, ...]: parts[j] goes to rank j; lengths may differ."""
+
+    def barrier(self):
+        """Wait for all ranks."""
+
+    def split(self, color, key=0):
+        """The communicator of the ranks with this color, ordered by (key, rank)."""
+
+    def compute(self, work, step, flops):
+        """Call work() and return its result: under MPI that is all; the simulator charges its virtual time for it."""
+
+    def clock(self):
+        """Seconds: virtual in the simulator, since the start under MPI."""

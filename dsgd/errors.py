@@ -1,0 +1,40 @@
+"""The errors a user can meet.  Each says what, where and which command mends it; `code` is the exit code.
+
+`agreed` marks an error that every rank raises at the same point: rank 0 prints it, once, for all of them.
+"""
+
+
+class DsgdError(Exception):
+    code = 70
+    agreed = False
+
+
+class UsageError(DsgdError):
+    """A flag, a value or a combination of them that cannot be meant."""
+
+    code = 2
+
+
+class DataError(DsgdError):
+    """A data set that is missing, damaged or unfit."""
+
+    code = 65
+
+    def __init__(self, path, reason, hint=""):
+        super().__init__(f"{path}: {reason}" + (f"; {hint}" if hint else ""))
+
+
+class CheckpointError(DsgdError):
+    """A checkpoint that is missing, damaged or belongs to another run."""
+
+    code = 65
+
+
+class NonFiniteGradient(DsgdError):
+    """A NaN or an infinity in a gradient: x is not to be trusted from here on."""
+
+
+class PeerError(DsgdError):
+    """A rank that did not answer in time."""
+
+    code = 75

@@ -1,0 +1,143 @@
+"""One rank's share of the problem: its part of each global batch, and the gradient over it."""
+
+import numpy as np
+
+from dsgd.errors import NonFiniteGradient
+from dsgd.state import BAD, HEAD, LOSS, SAMPLES, STOP
+
+
+class Local:
+    """What an algorithm sees of data and network.
+
+    Args:
+        comm: this rank's communicator.  objective: see objectives.  sampler: see sampling.
+    """
+
+    def __init__(self, comm, objective, sampler, wish=()):
+        self.comm, self.objective, self.sampler = comm, objective, sampler
+        self.computed = 0  # samples whose gradient this rank computed, counted here and nowhere else
+        self.fault = None  # where its last gradient was not finite: (step, first element of x, elements)
+        self.wish = wish  # not empty once a signal asked to stop after this step
+        self._packet = None
+        self._views = (None, None)
+
+    def samples(self, t):
+        """m: samples in global batch t."""
+        return self.sampler.samples(t)
+
+    def share(self, t):
+        """Samples in this worker's part of global batch t; may be 0."""
+        return len(self.sampler.rows(t, self.comm.worker))
+
+    def batch(self, t):
+        """The sample numbers of the whole global batch t."""
+        return self.sampler.rows(t)
+
+    def gradient(self, x, t, scale):
+        """A packet (4 + n,): scale · Σ ∇L(x_i; θ) over this worker's part of global batch t, behind its four numbers.
+
+        The buffer is this rank's and is written again by the next call.
+        """
+        rows = self.sampler.rows(t, self.comm.worker)
+        return self.comm.compute(lambda: self._gradient(x, t, rows, scale), t, self.objective.flops(len(rows)))
+
+    def _gradient(self, x, t, rows, scale):
+        if self._packet is None:
+            self._packet = self.comm.empty(HEAD + self.objective.layout.size)
+            self._grads = self.objective.views(self._packet[HEAD:])
+        packet, loss = self._packet, 0
+        self.computed += len(rows)
+        if len(rows):
+            loss = self.objective.gradient(self.params(x), self._grads, rows, scale)
+        else:
+            packet[HEAD:] = 0
+        return self.sign(packet, packet[HEAD:], t, len(rows), loss)
+
+    def sign(self, packet, g, t, samples, loss, offset=0):
+        """Write the four numbers in front of a packet, for the gradient g of the range of x that begins at `offset`."""
+        packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
+        packet[BAD] = self._check(g, t, offset)
+        return packet
+
+    def _check(self, g, t, offset):
+        """1 if g holds a NaN or an infinity.  The dot product is one fast pass; only if it overflows look closer."""
+        if np.isfinite(np.dot(g, g)):
+            return 0
+        bad = np.flatnonzero(~np.isfinite(g))
+        if len(bad):
+            self.fault = (t + 1, int(bad[0]) + offset, len(bad))
+        return int(len(bad) > 0)
+
+    def refuse_fault(self):
+        """Raise if the last gradient was not finite: for algorithms in which a worker answers for itself."""
+        if self.fault:
+            raise NonFiniteGradient(self.describe_fault(self.comm.rank, self.fault))
+
+    def describe_fault(self, rank, fault):
+        step, element, elements = fault
+        name = self.objective.layout.name_at(element)
+        return (
+            f"rank {rank}, step {step}, {name}: the gradient has {elements} values that are not finite, so the run stops; "
+            "a smaller --lr is the usual remedy"
+        )
+
+    def stage(self, layers, x):
+        """This rank's own layers, whose parameters are x."""
+        return Stage(self, layers, x)
+
+    def params(self, x):
+        """Named views of x, made once for as long as it is the same array."""
+        if self._views[0] is not x:
+            self._views = (x, self.objective.views(x))
+        return self._views[1]
+
+
+class Stage:
+    """A range of layers on one rank: their outputs, their deltas and the gradient of their own range of x.
+
+    Attributes:
+        packet: (4 + n_own,), the gradient `g` behind its four numbers.
+    """
+
+    def __init__(self, local, layers, x):
+        self.local, self.layers, self.x = local, layers, x
+        self.offset = local.objective.layout.starts[f"layer {layers[0]} weight"]
+        self.packet = local.comm.empty(HEAD + len(x))
+        self.g = self.packet[HEAD:]
+        self._params = local.objective.views(x, layers, self.offset)
+        self._grads = local.objective.views(self.g, layers, self.offset)
+        self._works = {}
+
+    def inputs(self, rows):
+        """The samples `rows`: what layer 0 starts from, (B, features)."""
+        return self.local.objective.data.X[rows]
+
+    def forward(self, a, rows, t, part=0):
+        """The output (B, n_out) of the own layers for their input a, B · n_in numbers.
+
+        part: number of the micro-batch, when several are under way at once.
+        """
+        self.local.computed += len(rows)
+        key = (len(rows), part)
+        if key not in self._works:
+            self._works[key] = self.local.objective.workspace(len(rows), self.x, self.layers)
+        return self._compute(t, len(rows), 1 / 3, "forward", self._params, a.reshape(len(rows), -1), self._works[key])
+
+    def loss(self, z, rows, scale):
+        """(Σ L, scale · ∂L/∂z) for the network's output z (B, n_out), which is overwritten."""
+        objective = self.local.objective
+        return objective.loss(z, objective.data.y[rows], scale, z), z
+
+    def backward(self, d, rows, t, part=0):
+        """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`."""
+        d = np.array(d.reshape(len(rows), -1))
+        return self._compute(t, len(rows), 2 / 3, "backward", self._params, self._grads, d, self._works[len(rows), part])
+
+    def sign(self, t, samples, loss):
+        """The packet of this step: see Local.sign."""
+        return self.local.sign(self.packet, self.g, t, samples, loss, self.offset)
+
+    def _compute(self, t, rows, portion, act, *arrays):
+        objective = self.local.objective
+        flops = portion * objective.flops(rows, self.layers)
+        return self.local.comm.compute(lambda: getattr(objective, act)(*arrays, self.layers), t, flops)

@@ -1,0 +1,98 @@
+"""The network: one loop forward and one loop backward over a range of layers.  The whole network is the case of all."""
+
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from dsgd.arrays import namespace, rng
+from dsgd.layers import ACTIVATIONS, linear, linear_backward
+from dsgd.layout import Layout
+
+
+class MLP(NamedTuple):
+    """What the network is.  Layer l maps widths[l] to widths[l + 1]; all but the last are followed by the activation."""
+
+    widths: tuple
+    activation: str = "relu"
+
+    @property
+    def depth(self):
+        return len(self.widths) - 1
+
+    def layout(self):
+        """W and b of layer 0, of layer 1, ...: a range of layers is a range of the vector."""
+        shapes = {}
+        for l, (n_in, n_out) in enumerate(zip(self.widths, self.widths[1:])):
+            shapes |= {f"layer {l} weight": (n_in, n_out), f"layer {l} bias": (n_out,)}
+        return Layout(shapes)
+
+
+def names(layers):
+    """The arrays of a range of layers, in the vector's order."""
+    return [f"layer {l} {part}" for l in layers for part in ("weight", "bias")]
+
+
+def he(generator, n_in, n_out):
+    """W ~ N(0, 2/n_in): keeps the variance through ReLU layers.  He et al. 2015 (arXiv 1502.01852), eq. 10"""
+    return generator.standard_normal((n_in, n_out)) * sqrt(2 / n_in)
+
+
+def glorot(generator, n_in, n_out):
+    """W ~ U(−a, a), a = √(6/(n_in + n_out)).  Glorot and Bengio 2010, eq. 16"""
+    limit = sqrt(6 / (n_in + n_out))
+    return generator.uniform(-limit, limit, (n_in, n_out))
+
+
+INITS = {"he": he, "glorot": glorot}
+
+
+def initial(net, scheme, seed, dtype):
+    """x_0, one flat vector: a function of the network and the seed, never of the number of workers.  Biases are 0."""
+    layout = net.layout()
+    x = np.zeros(layout.size, dtype)
+    for l, W in enumerate(list(layout.views(x).values())[::2]):
+        W[:] = INITS[scheme](rng(seed, "init", l), *W.shape)
+    return x
+
+
+class Workspace:
+    """The arrays of one pass with B rows: outputs and deltas of each layer.
+
+    Args:
+        like: an array whose dtype and device they take.
+    """
+
+    def __init__(self, net, rows, like, layers=None):
+        xp = namespace(like)
+        layers = range(net.depth) if layers is None else layers
+        self.a = {l + 1: xp.empty((rows, net.widths[l + 1]), dtype=like.dtype) for l in layers}  # a[l]: input of layer l
+        self.d = {l: xp.empty((rows, net.widths[l]), dtype=like.dtype) for l in layers if l > 0}  # d[l]: ∂loss/∂a[l]
+        self.ones = xp.ones(rows, dtype=like.dtype)
+
+
+def forward(net, params, a0, work, layers):
+    """Run `layers` on their input a0 (B, n_in); returns the last one's output, (B, n_out)."""
+    activate, _ = ACTIVATIONS[net.activation]
+    work.a[layers[0]] = a0
+    for l in layers:
+        z = work.a[l + 1]
+        linear(work.a[l], params[f"layer {l} weight"], params[f"layer {l} bias"], z)
+        if l < net.depth - 1:
+            activate(z)
+    return z
+
+
+def backward(net, params, grads, d, work, layers):
+    """The chain rule over `layers`, last to first: writes `grads`, returns ∂loss/∂(their input), None for layer 0.
+
+    d (B, n_out): ∂loss/∂(output of the last of the layers).  Gradients are assigned, never accumulated.
+    """
+    _, activate_backward = ACTIVATIONS[net.activation]
+    for l in reversed(layers):
+        if l < net.depth - 1:
+            activate_backward(d, work.a[l + 1])
+        W, dx = params[f"layer {l} weight"], work.d.get(l)
+        linear_backward(d, work.a[l], W, work.ones, grads[f"layer {l} weight"], grads[f"layer {l} bias"], dx)
+        d = dx
+    return d

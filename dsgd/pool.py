@@ -1,0 +1,35 @@
+"""Buffers for results, used again when nobody holds them any more."""
+
+import sys
+
+from dsgd.arrays import readonly
+
+KEEP = 16  # buffers of one size; more of them at once are allocated and let go
+
+
+class Pool:
+    """`take` hands out a buffer that no array in the program looks at: a view keeps its buffer's reference count up.
+
+    So a result stays valid for as long as somebody keeps it, and a loop that keeps none allocates nothing.
+    """
+
+    def __init__(self, empty):
+        self._empty = empty  # (n, dtype) -> array
+        self._buffers = {}
+
+    def take(self, n, dtype):
+        """(n,) array, its values undefined."""
+        buffers = self._buffers.setdefault((n, dtype), [])
+        for i in range(len(buffers)):
+            if sys.getrefcount(buffers[i]) <= 2:  # the list's reference and getrefcount's own
+                return buffers[i]
+        buffer = self._empty(n, dtype)
+        if len(buffers) < KEEP:
+            buffers.append(buffer)
+        return buffer
+
+    def copy(self, x):
+        """A read-only copy of x (n,)."""
+        buffer = self.take(x.shape[0], x.dtype)
+        buffer[:] = x
+        return readonly(buffer)

@@ -1,0 +1,94 @@
+"""What rank 0 notes while the run goes on: records, progress, and where the time went."""
+
+import sys
+import time
+from contextlib import contextmanager
+
+PRINT_EVERY = 2.0  # seconds between plain progress lines
+
+
+class Recorder:
+    """Adds up what was agreed in each step and makes records of it.
+
+    Args:
+        records: records.Records.  samples: n, of an epoch.  steps: in the whole run.  log_every: steps between
+        records, 0 for one an epoch.  progress: whether to show any.
+    """
+
+    def __init__(self, records, *, samples, steps, log_every, progress):
+        self.records, self.n, self.steps, self.log_every = records, samples, steps, log_every
+        self.done = 0  # samples applied
+        self.epoch_sums = [0, 0.0]  # samples and loss since the epoch began,
+        self.record_sums = [0, 0.0]  # since the last record
+        self.train_loss = None  # of the last whole epoch
+        self.logged = 0  # step of the last record
+        self.seconds = {"steps": 0.0, "evaluation": 0.0, "checkpoints": 0.0}
+        self.first = self._printed = time.perf_counter()
+        self._bar = None
+        if progress and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=steps, unit="step", leave=False)
+        self._lines = progress and not self._bar
+
+    def save(self):
+        """The numbers a resumed run goes on with, for the manifest."""
+        return {key: getattr(self, key) for key in ("done", "epoch_sums", "record_sums", "train_loss", "logged")}
+
+    def restore(self, saved):
+        for key, value in saved.items():
+            setattr(self, key, value)
+
+    def read(self, heads):
+        """Take in the agreed numbers of the steps since; returns whether an epoch ended with them."""
+        ended = False
+        while heads:
+            samples, loss, _, _ = heads.popleft()
+            for sums in (self.epoch_sums, self.record_sums):
+                sums[0] += int(samples)
+                sums[1] += loss
+            before, self.done = self.done // self.n, self.done + int(samples)
+            if self.done // self.n > before:
+                ended, self.train_loss, self.epoch_sums = True, mean(self.epoch_sums), [0, 0.0]
+        return ended
+
+    def due(self, step, ended):
+        """Whether a record is due at this step."""
+        if not self.log_every:
+            return ended or step == self.steps
+        return step != self.logged and (step % self.log_every == 0 or step == self.steps)
+
+    def record(self, step, clock, virtual, test):
+        """Make a record.  clock: seconds, virtual if `virtual`; test: what an evaluation gave, or {}."""
+        loss, self.record_sums, self.logged = mean(self.record_sums), [0, 0.0], step
+        wall = time.perf_counter() - self.first
+        row = {"step": step, "epoch": self.done / self.n, "samples": self.done, "train_loss": loss}
+        self.records.add(**row, time=wall, virtual_time=clock if virtual else None, **test)
+        if self._bar:
+            self._bar.update(step - self._bar.n)
+            self._bar.set_postfix_str(f"loss {loss:.4f}")
+        elif self._lines and time.perf_counter() - self._printed > PRINT_EVERY:
+            self._printed = time.perf_counter()
+            accuracy = test.get("test_accuracy")
+            shown = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
+            print(f"step {step} of {self.steps}, epoch {row['epoch']:.2f}: loss {loss:.4f}{shown}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def timed(self, what):
+        """Count the seconds of a block under `what`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+
+    def finish(self):
+        """The loop is over: what was not evaluation or saving was steps."""
+        whole = time.perf_counter() - self.first
+        self.seconds["steps"] = whole - self.seconds["evaluation"] - self.seconds["checkpoints"]
+        if self.epoch_sums[0]:
+            self.train_loss = mean(self.epoch_sums)
+        if self._bar:
+            self._bar.close()
+
+
+def mean(sums):
+    return sums[1] / sums[0] if sums[0] else None

@@ -1,0 +1,75 @@
+"""What a run leaves behind: JSON Lines of records, JSON for the rest.  plots/ reads these files and nothing else."""
+
+import json
+import os
+from pathlib import Path
+
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+
+
+class Records:
+    """Records of a run, kept in a list and, if there is a folder, appended to its metrics.jsonl.
+
+    A record has step, epoch, samples, train_loss (mean over the samples since the last record), time and virtual_time
+    (s, None under MPI), and, at the end of an epoch, test_loss and test_accuracy.
+    """
+
+    def __init__(self, folder=None):
+        self.rows = []
+        self._file = open(Path(folder) / METRICS, "a", encoding="utf-8") if folder else None
+
+    def add(self, **row):
+        self.rows.append(row)
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+    def close(self):
+        if self._file:
+            self._file.close()
+
+
+def read_records(folder):
+    """[record] of a run's folder; a last line that was cut off is left out."""
+    rows = []
+    for line in (Path(folder) / METRICS).read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def cut_records(folder, step):
+    """Drop the records after `step`: they belong to work that is done again.  Returns the rest."""
+    rows = [row for row in read_records(folder) if row["step"] <= step]
+    write_text(Path(folder) / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path, text):
+    """Write a file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path, data):
+    """Write a file whole or not at all: to a temporary name, to the disk, then renamed; the folder last."""
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

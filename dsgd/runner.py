@@ -1,0 +1,235 @@
+"""dsgd.run: from a configuration to a trained network, in the simulator or across MPI ranks."""
+
+import json
+import platform
+import time
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+import dsgd
+from dsgd.algorithms import ALGORITHMS
+from dsgd.checkpoint import digest, load, pack, unpack
+from dsgd.config import Config, make
+from dsgd.data import load as load_data
+from dsgd.errors import CheckpointError, UsageError
+from dsgd.mlp import MLP
+from dsgd.objectives import Classification
+from dsgd.rank import Job, Rank
+from dsgd.recorder import Recorder
+from dsgd.records import METRICS, SUMMARY, Records, cut_records, write_json
+from dsgd.sampling import Shuffled
+
+
+@dataclass
+class Result:
+    """What a run gives back.
+
+    Attributes:
+        summary: as in summary.json.  records: [dict], as in metrics.jsonl.  params: x (n,), the final parameters.
+        seconds: {what: s}, where the time went.  folder: of the files, or None.
+    """
+
+    config: Config
+    summary: dict
+    records: list
+    params: np.ndarray
+    seconds: dict
+    folder: Path | None = None
+    trace: list | None = field(default=None, repr=False)
+
+    def plot(self):
+        """The convergence figure, a matplotlib Figure."""
+        from dsgd.plots.convergence import figure
+
+        return figure({self.summary["algorithm"]: self.records})
+
+
+def open_backend(name, config, world):
+    """The backend of a run: the only place that imports one."""
+    if name == "mpi":
+        if config.simulate:
+            raise UsageError("--simulate under mpirun would mean ranks shared out over processes, which is not there yet; start it without mpirun")
+        from dsgd.mpi.backend import MPIBackend
+
+        return MPIBackend()
+    if name not in (None, "simulator", "single"):
+        raise UsageError(f"unknown backend {name!r}; choices: simulator, mpi")
+    from dsgd.simulator.backend import SimulatorBackend
+
+    return SimulatorBackend(config.simulate or 1, "simulator" if config.simulate else "single", **(world or {}))
+
+
+def run(config=None, *, backend=None, objective=None, world=None, wish=None, **flags):
+    """Train, and return a Result; under MPI every rank calls this, and ranks other than 0 get None.
+
+    Args:
+        config: a Config; `flags` are its fields by name and replace its values, as in run(simulate=8, lr=0.05).
+            Without `output` no file is written.
+        backend: "mpi" to run on this job's MPI ranks; by default `simulate` ranks in this process, or one.
+        objective: trains this (see objectives) in place of a network on `data`.
+        world: options of the simulated world: shuffle, carrier, check, trace, network.
+        wish: a list; once it is not empty, the run stops after its step and saves.
+    Raises:
+        UsageError, DataError, CheckpointError: before the first step.  NonFiniteGradient: with rank, step and layer.
+    """
+    from threadpoolctl import threadpool_limits
+
+    began = time.perf_counter()
+    config = make(asdict(config or Config()) | flags) if flags or not config else config
+    backend = open_backend(backend, config, world)
+    with threadpool_limits(limits=config.threads, user_api="blas"):
+        job = backend.agree(lambda: prepare(config, backend, objective))
+        backend.handshake(facts(job))
+        job = restore(job, backend) if config.resume else job
+        job = start_folder(job, backend)
+        start = job.restored[1]["clock"] if job.restored else 0.0
+        prepared = time.perf_counter()
+        try:
+            done = backend.run(lambda *comms: Rank(job, *comms).run(), roles=job.roles, dtype=config.dtype, start=start, reduction=config.reduction)
+        finally:
+            if job.recorder:
+                job.recorder.records.close()
+    return finish(job, backend, done, prepared - began) if job.recorder else None
+
+
+def prepare(config, backend, objective):
+    """The Job: data, objective, roles, all checked."""
+    config = config.settle(backend.size)
+    name, options = config.parse_algorithm()
+    if config.reduction != "tree" and not ALGORITHMS[name].reduces:
+        raise UsageError(f"--reduction {config.reduction}: {name} has no reduction over workers; leave it out")
+    data = "objective"
+    if objective is None:
+        dataset = load_data(config.data, seed=config.seed, dtype=config.dtype)
+        loss = config.loss if config.loss != "auto" else "cross-entropy" if dataset.classes else "mse"
+        if (loss == "cross-entropy") != bool(dataset.classes):
+            raise UsageError(f"--loss {loss} does not fit {config.data}, whose targets are {'classes' if dataset.classes else 'numbers'}")
+        net = MLP((dataset.X.shape[1], *config.widths(), dataset.outputs), config.activation)
+        objective, data = Classification(net, dataset, loss=loss, init=config.init), dataset.digest()
+    algorithm = ALGORITHMS[name]
+    try:
+        roles = algorithm.roles(backend.size, objective, **options)
+    except ValueError as error:
+        raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
+    sampler = Shuffled(n=objective.samples, batch=config.batch_size, seed=config.seed, workers=len(roles.workers))
+    steps = config.steps or config.epochs * sampler.steps_per_epoch
+    manifest = {"config": config.identity(), "ranks": backend.size, "data": data}
+    return Job(config, algorithm, options, roles, objective, sampler, steps, backend.virtual, None, None, None, manifest, [])
+
+
+def facts(job):
+    """What must be the same on every rank before the first step, {name: value}."""
+    shapes = {name: list(shape) for name, shape in job.objective.layout.shapes.items()}
+    free = {"steps": job.steps, "resume": job.config.resume, "dsgd": dsgd.__version__}
+    return job.manifest["config"] | free | {"shapes": shapes, "data digest": job.manifest["data"]}
+
+
+def restore(job, backend):
+    """The job with the checkpoint of its folder: rank 0 reads it, everybody gets it, the configuration must be the same."""
+    folder = job.config.output
+    if not folder:
+        raise UsageError("--resume needs the run's folder: --output FOLDER")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = backend.agree(lambda: pack(*load(folder)) if backend.main else b"")
+    for warning in caught:
+        print(f"dsgd: {warning.message}")
+    arrays, manifest = unpack(backend.share(data))
+    backend.agree(lambda: compare(manifest, job, folder))
+    return job._replace(restored=(arrays, manifest))
+
+
+def compare(manifest, job, folder):
+    """Refuse by name whatever differs between a checkpoint and the run that wants to continue it."""
+    for key, value in manifest["config"].items():
+        if job.manifest["config"].get(key) != value:
+            raise UsageError(f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change")
+    for key in ("ranks", "data"):
+        if manifest[key] != job.manifest[key]:
+            raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}")
+    if manifest["step"] > job.steps:
+        raise CheckpointError(f"{folder} is at step {manifest['step']} already, --steps asks for {job.steps}")
+
+
+def start_folder(job, backend):
+    """The job with its folder, recorder and manifest; rank 0 touches the disk."""
+    config, rows = job.config, []
+
+    def start():
+        if not (config.output and backend.main):
+            return []
+        folder = Path(config.output)
+        if (folder / "config.json").exists() and not config.resume:
+            raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in folder.glob(".tmp-*"):
+                stale.unlink()
+            write_json(folder / "config.json", asdict(replace(config, resume=False)))
+            write_json(folder / "manifest.json", describe(job, backend))
+            step = job.restored[1]["step"] if job.restored else 0
+            return cut_records(folder, step) if (folder / METRICS).exists() else []
+        except OSError as error:
+            raise UsageError(f"--output {folder}: {error.strerror or error}") from None
+
+    rows = backend.agree(start)
+    folder = Path(config.output) if config.output else None
+    recorder = None
+    if backend.main:
+        records = Records(folder)
+        records.rows += rows
+        recorder = Recorder(records, samples=job.objective.samples, steps=job.steps, log_every=config.log_every, progress=bool(folder) and not config.quiet)
+        if job.restored:
+            recorder.restore(job.restored[1]["recorder"])
+    return job._replace(folder=folder, recorder=recorder)
+
+
+def describe(job, backend):
+    """The manifest of a run: hashes are comparable within one manifest only."""
+    from threadpoolctl import threadpool_info
+
+    blas = [{key: lib.get(key) for key in ("internal_api", "version", "architecture", "num_threads")} for lib in threadpool_info() if lib["user_api"] == "blas"]
+    here = {"python": platform.python_version(), "numpy": np.__version__, "dsgd": dsgd.__version__, "machine": platform.machine(), "system": platform.platform()}
+    return here | {"blas": blas, "backend": backend.name, "ranks": backend.size, "config digest": job.config.digest(), "data digest": job.manifest["data"]}
+
+
+def finish(job, backend, done, startup):
+    """The Result of rank 0, and its files."""
+    recorder, config = job.recorder, job.config
+    last = next((row for row in reversed(recorder.records.rows) if "test_loss" in row and row["step"] == done["step"]), None)
+    with recorder.timed("evaluation"):
+        test = last or job.objective.evaluate(done["x"])
+    ranks = done["ranks"]
+    summary = {
+        "algorithm": config.algorithm,
+        "backend": backend.name,
+        "ranks": backend.size,
+        "workers": len(job.roles.workers),
+        "processes": backend.processes,
+        "steps": done["step"],
+        "epochs": recorder.done / job.objective.samples,
+        "train_loss": recorder.train_loss,
+        "test_loss": test["test_loss"],
+        "test_accuracy": test["test_accuracy"],
+        "params_sha256": digest(done["x"]),
+        "samples_per_worker": [{"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)],
+        "wall_seconds": time.perf_counter() - recorder.first,
+        "virtual_seconds": done["clock"] if backend.virtual else None,
+        "bytes_sent": int(sum(rank[1] for rank in ranks)),
+        "messages_sent": int(sum(rank[0] for rank in ranks)),
+    }
+    seconds = {"start-up": startup} | recorder.seconds
+    if job.folder:
+        write_json(job.folder / SUMMARY, summary)
+    trace = backend.world.trace if backend.virtual else None
+    result = Result(config, summary, recorder.records.rows, done["x"], seconds, job.folder, trace)
+    if job.folder and not config.no_plot:
+        from dsgd.plots.convergence import draw
+
+        with recorder.timed("plot"):
+            draw([job.folder], job.folder / "convergence.png")
+        seconds["plot"] = recorder.seconds["plot"]
+    return result

@@ -1,0 +1,71 @@
+"""The one spec grammar: `name:key=value,key=value`, its schema read from keyword-only parameters.
+
+    >>> def square(*, side: float = 1.0): ...
+    >>> parse("square:side=2", {"square": square})
+    ('square', {'side': 2.0})
+"""
+
+import difflib
+import inspect
+
+from dsgd.errors import UsageError
+
+
+def nearest(word, choices):
+    """The end of an error message: the nearest choice, then all of them."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"choices: {', '.join(choices)}"
+
+
+def choose(what, word, table):
+    """table[word], or an error that names the nearest key."""
+    if word not in table:
+        raise UsageError(f"unknown {what} {word!r}; {nearest(word, list(table))}")
+    return table[word]
+
+
+def options(function):
+    """The options of a part, {name: parameter}: its keyword-only parameters that have a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+
+def convert(where, text, kind):
+    """The value that `text` means as a bool, int, float or str."""
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return {int: int, float: float}.get(kind, str)(text)
+    except ValueError:
+        raise UsageError(f"{where}={text} is not {'an' if kind is int else 'a'} {kind.__name__}") from None
+
+
+def parse(spec, table, what="name", schema=lambda part: part):
+    """(name, options) of a spec; options not given have their defaults.
+
+    Args:
+        spec: "name" or "name:key=value,...".
+        table: {name: part}.
+        what: what the names stand for, for the error message.
+        schema: part -> the function whose keyword-only parameters are the options.
+    Raises:
+        UsageError: unknown name or option, or a value of the wrong type.
+    """
+    name, _, rest = spec.partition(":")
+    known = options(schema(choose(what, name, table)))
+    values = {key: parameter.default for key, parameter in known.items()}
+    for item in filter(None, rest.split(",")):
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise UsageError(f"{what} {spec!r}: {item!r} is not key=value")
+        if key not in known:
+            raise UsageError(f"{what} {name!r} has no option {key!r}; {nearest(key, list(known)) if known else 'it has none'}")
+        kind = known[key].annotation
+        values[key] = convert(f"{what} {name}:{key}", text, kind if kind is not known[key].empty else str)
+    return name, values
+
+
+def build(spec, table, what="name"):
+    """The part that a spec names, called with its options."""
+    name, values = parse(spec, table, what)
+    return table[name](**values)

@@ -1,0 +1,56 @@
+"""What a run knows at a step, and the four numbers that travel with every gradient.
+
+A packet is one buffer: four agreed numbers, then a vector.  Summed over the workers, one message carries the gradient
+and everything that all ranks must agree on.
+"""
+
+from collections import deque
+
+import numpy as np
+
+from dsgd.arrays import readonly
+from dsgd.errors import NonFiniteGradient
+
+SAMPLES, LOSS, BAD, STOP = range(4)  # samples seen, Σ loss over them, workers with a non-finite gradient, wishes to stop
+HEAD = 4
+
+
+class State:
+    """All that a resumed run needs; an algorithm keeps nothing else from one step to the next.
+
+    Attributes:
+        x: the parameters this rank holds, (n,) or its own range of them; x is `packet` without the head.
+        t: steps done.
+        own: {name: array}, what only this rank has (a residual, a version, parameters that differ between ranks).
+        head: the four agreed numbers of the last step.
+    """
+
+    def __init__(self, x):
+        self.packet = np.empty(HEAD + len(x), x.dtype)
+        self.packet[:HEAD] = 0
+        self.x = self.packet[HEAD:]
+        self.x[:] = x
+        self.t = 0
+        self.own = {}
+        self.heads = deque()  # agreed numbers that the observer has not read yet
+
+    def agree(self, packet):
+        """Read the four numbers of a summed packet (4 + n,) and return the vector behind them.
+
+        Raises:
+            NonFiniteGradient: on every rank alike, if some worker's gradient was not finite.
+        """
+        head = [float(number) for number in packet[:HEAD]]
+        if head[BAD] or not np.isfinite(head[LOSS]):
+            raise NonFiniteGradient(f"step {self.t + 1}: a gradient is not finite")
+        self.heads.append(head)
+        return packet[HEAD:]
+
+    @property
+    def stop(self):
+        """Whether some rank wished to stop in a step that the observer has not read yet."""
+        return any(head[STOP] for head in self.heads)
+
+
+ALONE = "alone"  # what an asynchronous rank yields; a bare `yield` says that all ranks stand still at this t
+__all__ = ["ALONE", "BAD", "HEAD", "LOSS", "SAMPLES", "STOP", "State", "readonly"]

@@ -1,0 +1,35 @@
+"""The simulator as a backend of a run: one process that hosts every rank."""
+
+from dsgd.simulator.network import Network
+from dsgd.simulator.world import World
+
+
+class SimulatorBackend:
+    """See dsgd.mpi.backend for the other one.
+
+    Args:
+        size: ranks.  options: of World (shuffle, carrier, check, trace, network).
+    """
+
+    virtual = True  # whether the clock is
+    main = True  # whether this process hosts rank 0
+
+    def __init__(self, size, name="simulator", **options):
+        self.size, self.name, self.processes = size, name, 1
+        self._options = options
+
+    def agree(self, action):
+        """Run an action that may fail; one process needs no agreement."""
+        return action()
+
+    def handshake(self, facts):
+        """Compare what all processes must have in common; there is one."""
+
+    def share(self, data):
+        """Rank 0's bytes, on every process."""
+        return data
+
+    def run(self, main, *, roles, dtype, start, reduction):
+        """main(comm, observer) on every rank; returns rank 0's result.  There is no library here: every sum is the tree's."""
+        self.world = World(self.size, roles=roles, dtype=dtype, start=start, **({"network": Network()} | self._options))
+        return self.world.run(lambda rank: main(self.world.comm(rank), self.world.observer(rank)))[0]

@@ -1,0 +1,34 @@
+"""A virtual clock and a heap of events.  It knows neither arrays nor ranks."""
+
+import heapq
+import random
+from itertools import count
+
+
+class Kernel:
+    """Runs actions in the order of (time, tie, serial).
+
+    The serial makes the order of simultaneous events the order in which they were scheduled; with `shuffle`, a seed,
+    they come in random order instead, so that nothing can rely on it.
+    """
+
+    def __init__(self, start=0.0, shuffle=None):
+        self.now = start  # seconds of virtual time
+        self.events = 0
+        self._heap = []
+        self._serial = count()
+        self._tie = (lambda: 0) if shuffle is None else random.Random(shuffle).random
+
+    def at(self, time, action, *args):
+        """Schedule action(*args) at virtual `time`."""
+        if time < self.now:
+            raise ValueError(f"the clock is at {self.now} s: nothing can happen at {time} s any more")
+        heapq.heappush(self._heap, (time, self._tie(), next(self._serial), action, args))
+
+    def run(self):
+        """Run until nothing is left to happen."""
+        heap, pop = self._heap, heapq.heappop
+        while heap:
+            self.now, _, _, action, args = pop(heap)
+            self.events += 1
+            action(*args)

@@ -1,0 +1,118 @@
+"""The world of the simulated ranks: who runs, who waits for what, and what happens when."""
+
+import linecache
+
+import numpy as np
+
+from dsgd.comm import Roles
+from dsgd.pool import Pool
+from dsgd.simulator.comm import Group, SimComm
+from dsgd.simulator.effects import Deadlock
+from dsgd.simulator.kernel import Kernel
+from dsgd.simulator.network import Network
+from dsgd.simulator.tasks import CARRIERS, Raise
+
+
+class World:
+    """Hosts `size` ranks.
+
+    Args:
+        roles: comm.Roles of the ranks; all are workers by default.
+        network: what messages and gradients cost.
+        shuffle: a seed; simultaneous events then happen in random order.
+        carrier: "greenlet", or "thread" for debuggers that cannot follow greenlets.
+        check: hash every buffer on its way, and name who changed one.
+        trace: keep every effect in `trace`, a list of (time, effect).
+        start: virtual time at which the ranks start, s.
+    """
+
+    def __init__(self, size, *, roles=None, network=None, dtype=np.float64, shuffle=None, carrier="greenlet", check=False, trace=False, start=0.0):
+        self.size, self.dtype = size, np.dtype(dtype)
+        self.roles = roles or Roles(tuple(range(size)), ())
+        self.network = network or Network()
+        self.kernel = Kernel(start, shuffle)
+        self.pool = Pool(np.empty)
+        self.trace = [] if trace else None
+        self.check = check
+        self.tasks = [None] * size
+        self.waits = [None] * size  # the effect in which each rank is suspended
+        self._carrier = CARRIERS[carrier]
+        self._everyone = Group(self, tuple(range(size)), self.network)
+        self._observers = Group(self, tuple(range(size)), None)
+
+    def comm(self, rank):
+        """The communicator of one rank."""
+        return SimComm(self._everyone, rank, self.roles)
+
+    def observer(self, rank):
+        """A communicator that costs no virtual time and leaves no trace: for watching and saving a run."""
+        return SimComm(self._observers, rank, self.roles)
+
+    def run(self, main):
+        """Run main(rank) on every rank until all have returned; returns [result of rank 0, ...].
+
+        Raises:
+            Deadlock: nothing is left to happen and some ranks wait.
+            Exception: whatever a rank raised, with its rank and the virtual time as a note.
+        """
+        results = [None] * self.size
+
+        def carry(rank):
+            try:
+                results[rank] = main(rank)
+            except Exception as error:
+                error.add_note(f"raised on rank {rank} at virtual time {self.kernel.now:.9g} s")
+                raise
+            self.tasks[rank] = None
+
+        for rank in range(self.size):
+            self.tasks[rank] = self._carrier(lambda rank=rank: carry(rank))
+            self.kernel.at(self.kernel.now, self.resume, rank, None)
+        try:
+            self.kernel.run()
+            if any(self.tasks):
+                raise Deadlock(self._report())
+        finally:
+            for task in filter(None, self.tasks):
+                task.kill()
+        return results
+
+    def resume(self, rank, value):
+        """Let a suspended rank go on, with what it waited for."""
+        self.tasks[rank].resume(value)
+
+    def fail(self, rank, error):
+        """Let a suspended rank go on with an error."""
+        self.tasks[rank].resume(Raise(error))
+
+    def suspend(self, rank, effect):
+        """Called on a rank: wait, in `effect`, until the world resumes it; returns what it waited for."""
+        self.waits[rank] = effect
+        return self.tasks[rank].suspend()
+
+    def note(self, effect):
+        """Put an effect in the trace."""
+        if self.trace is not None:
+            self.trace.append((self.kernel.now, effect))
+
+    def line(self, frame):
+        """file:line of the first frame outside the backend: what the user wrote."""
+        while frame and ("simulator" in frame.f_globals.get("__name__", "") or frame.f_globals.get("__name__") == "dsgd.local"):
+            frame = frame.f_back
+        if frame is None:
+            return "?"
+        file, number = frame.f_code.co_filename, frame.f_lineno
+        return f"{file}:{number}: {linecache.getline(file, number).strip()}"
+
+    def _report(self):
+        waiting = [(rank, task) for rank, task in enumerate(self.tasks) if task]
+        shown = [f"  rank {rank} waits in {self.waits[rank]}\n    {self.line(task.frame)}" for rank, task in waiting[:20]]
+        rest = [f"  ... and {len(waiting) - 20} more"] if len(waiting) > 20 else []
+        head = f"nothing is left to happen at virtual time {self.kernel.now:.9g} s, but {len(waiting)} of {self.size} ranks wait:"
+        return "\n".join([head, *shown, *rest])
+
+
+def simulate(program, size, **options):
+    """[program(comm) for every rank of a World(size, **options)], run side by side."""
+    world = World(size, **options)
+    return world.run(lambda rank: program(world.comm(rank)))

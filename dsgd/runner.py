@@ -1,6 +1,5 @@
 """dsgd.run: from a configuration to a trained network, in the simulator or across MPI ranks."""
 
-import json
 import platform
 import time
 import warnings
@@ -50,19 +49,17 @@ class Result:
 def open_backend(name, config, world):
     """The backend of a run: the only place that imports one."""
     if name == "mpi":
-        if config.simulate:
-            raise UsageError("--simulate under mpirun would mean ranks shared out over processes, which is not there yet; start it without mpirun")
         from dsgd.mpi.backend import MPIBackend
 
         return MPIBackend()
-    if name not in (None, "simulator", "single"):
-        raise UsageError(f"unknown backend {name!r}; choices: simulator, mpi")
+    if name is not None:
+        raise UsageError(f"unknown backend {name!r}: it is 'mpi', or left out for the simulator")
     from dsgd.simulator.backend import SimulatorBackend
 
     return SimulatorBackend(config.simulate or 1, "simulator" if config.simulate else "single", **(world or {}))
 
 
-def run(config=None, *, backend=None, objective=None, world=None, wish=None, **flags):
+def run(config=None, *, backend=None, objective=None, world=None, wish=None, announce=None, **flags):
     """Train, and return a Result; under MPI every rank calls this, and ranks other than 0 get None.
 
     Args:
@@ -71,7 +68,8 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, **f
         backend: "mpi" to run on this job's MPI ranks; by default `simulate` ranks in this process, or one.
         objective: trains this (see objectives) in place of a network on `data`.
         world: options of the simulated world: shuffle, carrier, check, trace, network.
-        wish: a list; once it is not empty, the run stops after its step and saves.
+        wish: a list; once it is not empty, a synchronous run stops after its step and saves.
+        announce: called with (job, backend) before the first step.
     Raises:
         UsageError, DataError, CheckpointError: before the first step.  NonFiniteGradient: with rank, step and layer.
     """
@@ -79,12 +77,14 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, **f
 
     began = time.perf_counter()
     config = make(asdict(config or Config()) | flags) if flags or not config else config
-    backend = open_backend(backend, config, world)
+    backend = backend if backend and not isinstance(backend, str) else open_backend(backend, config, world)
     with threadpool_limits(limits=config.threads, user_api="blas"):
         job = backend.agree(lambda: prepare(config, backend, objective))
         backend.handshake(facts(job))
         job = restore(job, backend) if config.resume else job
-        job = start_folder(job, backend)
+        job = start_folder(job, backend)._replace(wish=[] if wish is None else wish)
+        if announce:
+            announce(job, backend)
         start = job.restored[1]["clock"] if job.restored else 0.0
         prepared = time.perf_counter()
         try:
@@ -97,6 +97,8 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, **f
 
 def prepare(config, backend, objective):
     """The Job: data, objective, roles, all checked."""
+    if config.simulate and not backend.virtual:
+        raise UsageError("--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun")
     config = config.settle(backend.size)
     name, options = config.parse_algorithm()
     if config.reduction != "tree" and not ALGORITHMS[name].reduces:

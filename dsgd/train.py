@@ -1,0 +1,118 @@
+"""python -m dsgd.train: one worker, simulated ranks (--simulate N), or the ranks of mpirun, with the same flags."""
+
+import sys
+
+
+def main(argv, backend=None):
+    """Train as the command line says, and print it on rank 0; returns the exit code.
+
+    Args:
+        backend: an MPIBackend under mpirun, None otherwise.
+    """
+    from dataclasses import replace
+
+    from dsgd.config import read_arguments, to_toml
+    from dsgd.runner import run
+
+    first = backend is None or backend.main
+    agree = backend.agree if backend else lambda action: action()
+    config, shown = agree(lambda: read_arguments(argv))
+    if shown:
+        if first:
+            print(to_toml(config))
+        return 0
+    config = config.settle(backend.size if backend else max(1, config.simulate))
+    if not config.output:
+        config = replace(config, output=agree(lambda: next_folder(config)))
+    wish, restore_signals = stop_on_signal(config)
+    try:
+        result = run(config, backend=backend, wish=wish, announce=announce if first and not config.quiet else None)
+    finally:
+        restore_signals()
+    if first:
+        report(result)
+    return 128 + wish[0] if wish else 0
+
+
+def next_folder(config):
+    """runs/NUMBER-ALGORITHM, the number one over the largest there is."""
+    from pathlib import Path
+
+    taken = [int(path.name.partition("-")[0]) for path in Path("runs").glob("[0-9]*-*") if path.name.partition("-")[0].isdigit()]
+    return str(Path("runs") / f"{max(taken, default=0) + 1}-{config.algorithm.partition(':')[0]}")
+
+
+def stop_on_signal(config):
+    """(wish, undo): the first Ctrl-C or SIGTERM is a wish to stop after the step and save; the second ends at once.
+
+    Only synchronous algorithms agree on a step to stop at; an asynchronous run is ended by the first.
+    """
+    import signal
+
+    wish, before = [], {}
+
+    def undo():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        before.clear()
+
+    def handle(number, frame):
+        wish.append(int(number))
+        undo()
+
+    if "asp" not in config.algorithm:
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    return wish, undo
+
+
+def announce(job, backend):
+    """The first lines: what is trained, where, how; and what an asynchronous step size means."""
+    config, workers = job.config, len(job.roles.workers)
+    if not job.roles.synchronous:
+        print(
+            f"asynchronous: each push moves x by eta times the average over its worker's own batch, with eta = {config.lr} as given, "
+            f"not rescaled; the {workers} pushes of a clock move x about as far as {workers} synchronous steps",
+            flush=True,
+        )
+    going_on = f", from step {job.restored[1]['step']}" if job.restored else ""
+    print(
+        f"{config.algorithm} on {backend.size} rank{'s' * (backend.size > 1)} ({backend.name}), {workers} worker{'s' * (workers > 1)}: "
+        f"{config.data}, {job.objective.layout.size:,} parameters, {config.dtype}, batch {config.batch_size}, {job.steps} steps{going_on}",
+        flush=True,
+    )
+
+
+def report(result):
+    """Where the time went; last of all accuracy, hash and folder."""
+    summary = result.summary
+    if not result.config.quiet:
+        print("seconds: " + ", ".join(f"{what} {seconds:.2f}" for what, seconds in result.seconds.items()))
+    accuracy = summary["test_accuracy"]
+    score = f"test loss {summary['test_loss']:.6g}" if accuracy is None else f"test accuracy {accuracy:.4f}"
+    print(f"{score}, parameters sha256 {summary['params_sha256'][:16]}, {result.folder}", flush=True)
+
+
+def mpi_main():
+    """main() as one rank of an MPI job."""
+    from dsgd.mpi.backend import MPIBackend
+
+    return main(sys.argv[1:], MPIBackend())
+
+
+def entry():
+    """MPI first: under a launcher it is imported before NumPy and before anything that can fail."""
+    from dsgd.mpi.launch import guard, launched, say
+
+    if launched()[0]:
+        return guard(mpi_main)
+    try:
+        return main(sys.argv[1:])
+    except Exception as error:
+        if not hasattr(error, "agreed"):
+            raise
+        say(str(error))
+        return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(entry())

@@ -1,0 +1,1 @@
+"""The ranks of an MPI job.  Nothing here imports NumPy before MPI."""

@@ -1,0 +1,66 @@
+"""MPI as a backend of a run: one rank in each process."""
+
+import json
+
+import numpy as np
+from mpi4py import MPI
+
+from dsgd.errors import DsgdError, UsageError
+from dsgd.mpi.comm import MPIComm
+
+
+class MPIBackend:
+    """See dsgd.simulator.backend for the other one.  Uses duplicates of COMM_WORLD, never COMM_WORLD itself."""
+
+    name, virtual = "mpi", False
+
+    def __init__(self):
+        self._world = MPI.COMM_WORLD
+        self.size = self.processes = self._world.size
+        self.main = self._world.rank == 0
+        self._comm = MPIComm(self._world.Dup())
+
+    def agree(self, action):
+        """Run an action that may fail on some ranks: it succeeds on all, or all raise the error of the first that failed."""
+        result, text = None, b""
+        try:
+            result = action()
+        except DsgdError as error:
+            text = f"{type(error).__name__}:{error.code}:{error}".encode()
+        for rank, report in enumerate(self._comm.allgather(np.frombuffer(text, np.uint8))):
+            if len(report):
+                _, code, message = report.tobytes().decode().split(":", 2)
+                everywhere = rank == 0
+                error = DsgdError(message if everywhere else f"rank {rank}: {message}")
+                error.code, error.agreed = int(code), True
+                raise error
+        return result
+
+    def handshake(self, facts):
+        """Compare facts over all ranks before the first step, and name what differs."""
+        self.agree(lambda: self._compare(self._texts(facts)))
+
+    def _texts(self, facts):
+        return [json.loads(text.tobytes()) for text in self._comm.allgather(np.frombuffer(json.dumps(facts).encode(), np.uint8))]
+
+    def _compare(self, facts):
+        for rank, theirs in enumerate(facts):
+            for key, value in facts[0].items():
+                if theirs.get(key) != value:
+                    raise UsageError(f"rank {rank} differs: {key} {theirs.get(key)!r} (rank 0: {value!r}); start every rank with the same flags and files")
+
+    def share(self, data):
+        """Rank 0's bytes, on every process."""
+        size = self._comm.bcast(np.array([len(data)], np.int64))
+        buffer = np.zeros(int(size[0]), np.uint8)
+        if self.main:
+            buffer[:] = np.frombuffer(data, np.uint8)
+        return self._comm.bcast(buffer).tobytes()
+
+    def run(self, main, *, roles, dtype, start, reduction):
+        """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere."""
+        comm, observer = self._world.Dup(), self._world.Dup()
+        result = main(MPIComm(comm, roles, dtype, reduction), MPIComm(observer, roles, dtype))
+        comm.Free()  # not when a rank failed: this waits for all of them
+        observer.Free()
+        return result

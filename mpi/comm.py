@@ -1,0 +1,255 @@
+"""The communicator over mpi4py, buffer calls only.
+
+A message travels as bytes: five integers (the header and the dtype), then the data, in one MPI message.
+"""
+
+import time
+
+import numpy as np
+from mpi4py import MPI
+
+from dsgd.arrays import readonly
+from dsgd.collectives import traffic, tree_steps, tree_sum
+from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles
+from dsgd.errors import PeerError
+from dsgd.pool import Pool
+
+HEADER = 64  # bytes in front of the data, which stays aligned
+WORDS = HEADER // 8
+DTYPES = [np.dtype(name) for name in ("float32", "float64", "uint8", "int64")]  # what may travel
+
+
+class SendRequest:
+    def __init__(self, request, *alive):
+        self.request, self.alive = request, alive  # the buffers must live until the send is done
+
+    def test(self):
+        return self.request.Test()
+
+    def wait(self):
+        self.request.Wait()
+        self.alive = None
+
+
+class RecvRequest:
+    """A receive whose length is not known: the message is probed for when it is waited for."""
+
+    def __init__(self, comm, source, tag):
+        self.comm, self.source, self.tag, self.message = comm, source, tag, None
+
+    def test(self):
+        if self.message is None:
+            self.message = self.comm.take(self.source, self.tag, wait=False)
+        return self.message is not None
+
+    def wait(self):
+        if self.message is None:
+            self.message = self.comm.take(self.source, self.tag)
+        return self.message
+
+
+class MPIComm:
+    """See dsgd.comm.Comm.
+
+    Args:
+        world: an mpi4py communicator of this object's own.  roles: comm.Roles.  reduction: "tree" or "native".
+    """
+
+    def __init__(self, world, roles=None, dtype=np.float64, reduction="tree"):
+        self._world, self.rank, self.size = world, world.rank, world.size
+        roles = roles or Roles(tuple(range(self.size)), ())
+        self.workers, self.servers = roles.workers, roles.servers
+        self.worker = roles.workers.index(self.rank) if self.rank in roles.workers else None
+        self.place = tuple(range(self.size))  # rank -> the process that hosts it
+        self.dtype, self._native = np.dtype(dtype), reduction == "native"
+        self.messages = self.bytes = 0  # sent, by the written schedules
+        self._pool = Pool(np.empty)
+        self._began = MPI.Wtime()
+
+    def empty(self, n):
+        return np.empty(n, self.dtype)
+
+    def clock(self):
+        return MPI.Wtime() - self._began
+
+    def compute(self, work, step, flops):
+        return work()
+
+    # --- point to point
+
+    def isend(self, x, dest, tag=0, header=Header()):
+        self.messages, self.bytes = self.messages + 1, self.bytes + x.nbytes
+        words = np.zeros(WORDS, np.int64)
+        words[:4], words[4] = header, DTYPES.index(x.dtype)
+        if not x.nbytes:
+            return SendRequest(self._world.Isend([words, MPI.INT64_T], self.place[dest], tag), words)
+        pieces = MPI.BYTE.Create_hindexed([HEADER, x.nbytes], [MPI.Get_address(words), MPI.Get_address(x)]).Commit()
+        request = self._world.Isend([MPI.BOTTOM, 1, pieces], self.place[dest], tag)
+        pieces.Free()  # MPI keeps it until the send is done
+        return SendRequest(request, words, x)
+
+    def send(self, x, dest, tag=0, header=Header()):
+        self.isend(x, dest, tag, header).wait()
+
+    def recv(self, source=ANY_SOURCE, tag=ANY_TAG, timeout=None):
+        if timeout is None:
+            return self.take(source, tag)
+        end, pause = time.monotonic() + timeout, 1e-5
+        while (message := self.take(source, tag, wait=False)) is None:
+            if time.monotonic() > end:
+                raise PeerError(f"rank {self.rank}: nothing came within {timeout} s from {'anyone' if source < 0 else f'rank {source}'}")
+            time.sleep(pause)
+            pause = min(2 * pause, 1e-3)
+        return message
+
+    def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
+        return RecvRequest(self, source, tag)
+
+    def wait_any(self, requests):
+        pause = 1e-5
+        while True:
+            for i, request in enumerate(requests):
+                if request.test():
+                    return i, request.wait()
+            time.sleep(pause)
+            pause = min(2 * pause, 1e-3)
+
+    def take(self, source, tag, wait=True):
+        """The next matching message; without `wait`, None if there is none."""
+        source = MPI.ANY_SOURCE if source == ANY_SOURCE else self.place[source]
+        tag = MPI.ANY_TAG if tag == ANY_TAG else tag
+        status = MPI.Status()
+        found = (self._world.Mprobe if wait else self._world.Improbe)(source, tag, status)
+        if found is None:
+            return None
+        buffer = self._pool.take(status.Get_count(MPI.BYTE), np.dtype(np.uint8))
+        found.Recv([buffer, MPI.BYTE], status)
+        words = buffer[:HEADER].view(np.int64)
+        data = buffer[HEADER:].view(DTYPES[words[4]])
+        return Message(readonly(data), status.Get_source(), status.Get_tag(), Header(*map(int, words[:4])))
+
+    # --- collectives
+
+    def _count(self, kind, nbytes, root=0):
+        sent = traffic(kind, self.rank, self.size, root, nbytes)
+        self.messages, self.bytes = self.messages + sent.messages, self.bytes + sent.bytes
+
+    def bcast(self, x, root=0):
+        self._count("bcast", x.nbytes, root)
+        out = self._pool.take(x.shape[0], x.dtype)
+        if self.rank == root:
+            out[:] = x
+        return self._bcast(out, root)
+
+    def _bcast(self, out, root):
+        if self.size > 1:
+            self._world.Bcast(out.view(np.uint8), root)
+        return readonly(out)
+
+    def reduce(self, x, root=0):
+        self._count("reduce", x.nbytes, root)
+        return self._reduce(x, root)
+
+    def _reduce(self, x, root):
+        """Up the tree to rank 0, and from there to root: the order of the sum does not depend on the root."""
+        if self._native:
+            out = self._pool.take(x.shape[0], x.dtype) if self.rank == root else None
+            self._world.Reduce(x, out, root=root)
+            return out if out is None else readonly(out)
+        out, total = None, x
+        for act, peer in tree_steps(self.rank, self.size):
+            if act == "send":
+                self._world.Send(total, self.place[peer])
+            else:
+                out = self._pool.take(x.shape[0], x.dtype) if out is None else out
+                other = self._pool.take(x.shape[0], x.dtype)
+                self._world.Recv(other, self.place[peer])
+                total = np.add(total, other, out=out)
+        if root:
+            if self.rank == 0:
+                self._world.Send(total, self.place[root])
+            elif self.rank == root:
+                total = self._pool.take(x.shape[0], x.dtype)
+                self._world.Recv(total, self.place[0])
+        if self.rank != root:
+            return None
+        return readonly(total) if total is not x else self._pool.copy(x)
+
+    def allreduce(self, x):
+        self._count("allreduce", x.nbytes)
+        if self._native:
+            out = self._pool.take(x.shape[0], x.dtype)
+            self._world.Allreduce(x, out)
+            return readonly(out)
+        total = self._reduce(x, 0)
+        if self.size == 1:
+            return total
+        return self._bcast(self._pool.take(x.shape[0], x.dtype) if total is None else total.base, 0)
+
+    def reduce_scatter(self, x, counts):
+        self._count("reduce_scatter", x.nbytes)
+        ends = np.cumsum(counts)
+        parts = self._exchange([x[end - count : end] for end, count in zip(ends, counts)], [counts[self.rank]] * self.size)
+        return readonly(tree_sum(parts, self._pool.take(counts[self.rank], x.dtype)))
+
+    def gather(self, x, root=0):
+        self._count("gather", x.nbytes, root)
+        counts = self._counts(x.nbytes)
+        if self.rank != root:
+            self._world.Gatherv(x.view(np.uint8), None, root)
+            return None
+        out = np.empty(sum(counts), np.uint8)
+        self._world.Gatherv(x.view(np.uint8), [out, counts], root)
+        return self._cut(out, counts, x.dtype)
+
+    def allgather(self, x):
+        self._count("allgather", x.nbytes)
+        counts = self._counts(x.nbytes)
+        out = np.empty(sum(counts), np.uint8)
+        self._world.Allgatherv(x.view(np.uint8), [out, counts])
+        return self._cut(out, counts, x.dtype)
+
+    def scatter(self, parts, root=0):
+        self._count("scatter", sum(part.nbytes for part in parts or ()), root)
+        lengths, dtype, out = np.zeros((self.size, 2), np.int64), 0, None
+        if self.rank == root:
+            lengths[:] = [(part.shape[0], DTYPES.index(part.dtype)) for part in parts]
+        self._world.Bcast(lengths, root)
+        mine = np.empty(lengths[self.rank, 0], DTYPES[lengths[self.rank, 1]])
+        if self.rank == root:
+            out = np.concatenate([part.view(np.uint8) for part in parts])
+            out = [out, [part.nbytes for part in parts]]
+        self._world.Scatterv(out, mine.view(np.uint8), root)
+        return readonly(mine)
+
+    def alltoall(self, parts):
+        self._count("alltoall", sum(part.nbytes for part in parts))
+        lengths = np.array([part.shape[0] for part in parts], np.int64)
+        coming = np.empty_like(lengths)
+        self._world.Alltoall(lengths, coming)
+        return self._exchange(parts, [int(length) for length in coming])
+
+    def _exchange(self, parts, coming):
+        """[what each rank had for this one], with `coming` elements each."""
+        dtype = parts[0].dtype
+        out, sizes = np.concatenate(parts).view(np.uint8), [part.nbytes for part in parts]
+        counts = [length * dtype.itemsize for length in coming]
+        buffer = self._pool.take(sum(counts), np.dtype(np.uint8))
+        self._world.Alltoallv([out, sizes], [buffer, counts])
+        return self._cut(buffer, counts, dtype)
+
+    def _counts(self, nbytes):
+        counts = np.empty(self.size, np.int64)
+        self._world.Allgather(np.array([nbytes], np.int64), counts)
+        return counts.tolist()
+
+    def _cut(self, buffer, counts, dtype):
+        ends = np.cumsum(counts)
+        return [readonly(buffer[end - count : end].view(dtype)) for end, count in zip(ends, counts)]
+
+    def barrier(self):
+        self._count("barrier", 0)
+        self._world.Barrier()
+
+    def split(self, color, key=0):
+        return MPIComm(self._world.Split(color, key), None, self.dtype)

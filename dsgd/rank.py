@@ -57,6 +57,10 @@ class Rank:
 
     def run(self):
         """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...]}, None elsewhere."""
+        with np.errstate(over="ignore", invalid="ignore"):  # a gradient that is not finite is found and named below
+            return self._run()
+
+    def _run(self):
         job, config = self.job, self.job.config
         given = {"optimizer": self.optimizer, "schedule": constant(lr=config.lr), "steps": job.steps, "rest": config.checkpoint_every}
         wanted = signature(job.algorithm.run).parameters

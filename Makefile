@@ -1,0 +1,34 @@
+# `make` prints this list
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+ABOVE := env PATH="$(CURDIR)/$(BIN):$$PATH"
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+train: $(VENV)/train  ## install, and train on 4 ranks
+	$(ABOVE) mpirun -n 4 python -m dsgd.train
+
+test: $(VENV)/test  ## install, and run the test suite
+	$(ABOVE) python -m pytest
+
+bench: $(VENV)/test  ## the benchmarks that the README quotes
+	$(ABOVE) python -m benchmarks
+
+golden: $(VENV)/test  ## write the golden traces anew; look at the diff
+	$(ABOVE) DSGD_GOLDEN=write python -m pytest tests/test_golden.py
+
+clean:  ## remove the virtual environment and what was built
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/train: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mpich]"
+	touch $@
+
+$(VENV)/test: $(VENV)/train
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mpich,test]"
+	touch $@
+
+.PHONY: help train test bench golden clean

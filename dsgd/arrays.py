@@ -23,5 +23,5 @@ def rng(seed, purpose, *key):
 def readonly(x):
     """A view of x that refuses to be written."""
     view = x.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view

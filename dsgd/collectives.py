@@ -4,11 +4,12 @@ Floating-point addition is not associative, so a sum over workers has one writte
 numbers, ((0+1)+(2+3))+((4+5)+6): MPI_Allreduce leaves the order to the library, which changes it with size and length.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from dsgd.arrays import namespace
 
-BLOCK = 16384  # elements of a block of the sum: a tree of partial sums stays in the cache
+BLOCK = 1 << 17  # elements that are summed at a time: bounds the memory of the partial sums
 
 
 def tree_sum(parts, out):
@@ -57,6 +58,7 @@ class Traffic(NamedTuple):
     bytes: int
 
 
+@lru_cache(maxsize=4096)
 def traffic(kind, rank, size, root, nbytes):
     """Traffic of one rank's part in a collective.
 
@@ -86,6 +88,8 @@ def duration(kind, size, nbytes, latency, bandwidth):
     Trees take ⌈log₂ p⌉ rounds of α + nβ, an all-reduce and a barrier two trees; the others are sent directly, one
     after the other through each rank's own card.  nbytes: the largest that one rank puts in.
     """
+    if size == 1:
+        return 0.0
     rounds = (size - 1).bit_length()
     hop = latency + nbytes / bandwidth
     if kind in ("reduce", "bcast"):

@@ -6,6 +6,8 @@ until the call, or the request's `wait()`, returns.  Every rank calls the collec
 `dsgd.simulator.comm.SimComm` and `dsgd.mpi.comm.MPIComm` implement this page and pass one contract suite.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 ANY_SOURCE = -1
@@ -28,13 +30,19 @@ class Message(NamedTuple):
     header: Header
 
 
-class Roles(NamedTuple):
+@dataclass(frozen=True)
+class Roles:
     """Who does what.  Shards, trees and random numbers go by worker number (the place in `workers`), never by rank."""
 
     workers: tuple  # ranks that hold a share of the data, in the order of their numbers
-    owners: tuple  # (rank, lo, hi): whose x counts, range by range
+    owners: tuple = ()  # (rank, lo, hi): whose x counts, range by range
     servers: tuple = ()  # ranks that serve
     synchronous: bool = True
+
+    @cached_property
+    def number(self):
+        """{rank: worker number}"""
+        return {rank: worker for worker, rank in enumerate(self.workers)}
 
 
 class Request(Protocol):

@@ -134,9 +134,13 @@ def read_arguments(argv):
     values = vars(namespace)
     file, shown = values.pop("config"), values.pop("print_config")
     given = {key: value for key, value in values.items() if value is not None}
-    if "epochs" in given and "steps" in given:
-        raise UsageError("--epochs and --steps both say how long to train; give one of them")
-    return make(read_toml(file) | given if file else given), shown
+    saved = read_toml(file) if file else {}
+    for values in (given, saved):
+        if "epochs" in values and "steps" in values:
+            raise UsageError("--epochs and --steps both say how long to train; give one of them")
+    if "epochs" in given or "steps" in given:  # either replaces either: the command line wins
+        saved = {key: value for key, value in saved.items() if key not in ("epochs", "steps")}
+    return make(saved | given), shown
 
 
 def make(values):
@@ -154,7 +158,7 @@ def make(values):
         elif kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
-            raise UsageError(f"{key} = {value!r} is not a {kind.__name__}")
+            raise UsageError(f"{key} = {value!r} is not {'an' if kind is int else 'a'} {kind.__name__}")
         typed[key] = value
     return Config(**typed)
 
@@ -171,4 +175,4 @@ def read_toml(path):
 def to_toml(config):
     """A TOML file that --config reads back to the same configuration."""
     skip = "epochs" if config.steps else "steps"
-    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in asdict(config).items() if key not in (skip, "resume"))
+    return "\n".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in asdict(config).items() if key not in (skip, "resume"))

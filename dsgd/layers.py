@@ -63,7 +63,8 @@ def softmax_cross_entropy(z, y, scale, d):
         Σ L over the rows, a 0-d array.
     """
     xp = namespace(z)
-    p = xp.ascontiguousarray(z.T)  # (C, B): maximum and sum then run along whole rows
+    p = xp.empty(z.shape[::-1], dtype=z.dtype)  # (C, B): maximum and sum then run along whole rows
+    p[:] = z.T
     xp.subtract(p, xp.max(p, axis=0), out=p)
     at = y * p.shape[1]
     at += xp.arange(p.shape[1])  # where p[y_k, k] lies in the flat p

@@ -1,5 +1,7 @@
 """One rank's share of the problem: its part of each global batch, and the gradient over it."""
 
+from math import isfinite
+
 import numpy as np
 
 from dsgd.errors import NonFiniteGradient
@@ -11,13 +13,15 @@ class Local:
 
     Args:
         comm: this rank's communicator.  objective: see objectives.  sampler: see sampling.
+        rest: an asynchronous algorithm lets all ranks come to rest every so many steps, so that they can be saved;
+            0 for only at the end.  wish: not empty once a signal asked to stop after this step.
     """
 
-    def __init__(self, comm, objective, sampler, wish=()):
+    def __init__(self, comm, objective, sampler, rest=0, wish=()):
         self.comm, self.objective, self.sampler = comm, objective, sampler
         self.computed = 0  # samples whose gradient this rank computed, counted here and nowhere else
         self.fault = None  # where its last gradient was not finite: (step, first element of x, elements)
-        self.wish = wish  # not empty once a signal asked to stop after this step
+        self.rest, self.wish = rest, wish
         self._packet = None
         self._views = (None, None)
 
@@ -61,7 +65,7 @@ class Local:
 
     def _check(self, g, t, offset):
         """1 if g holds a NaN or an infinity.  The dot product is one fast pass; only if it overflows look closer."""
-        if np.isfinite(np.dot(g, g)):
+        if isfinite(np.dot(g, g)):
             return 0
         bad = np.flatnonzero(~np.isfinite(g))
         if len(bad):

@@ -11,7 +11,7 @@ import numpy as np
 from dsgd.arrays import namespace
 from dsgd.errors import UsageError
 
-BLOCK = 16384  # elements: 64 KiB of float32
+BLOCK = 32768  # elements: 128 KiB of float32
 
 
 def blocks(*vectors):

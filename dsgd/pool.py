@@ -5,6 +5,7 @@ import sys
 from dsgd.arrays import readonly
 
 KEEP = 16  # buffers of one size; more of them at once are allocated and let go
+SMALL = 4096  # bytes; below it a fresh array costs less than looking for a used one
 
 
 class Pool:
@@ -30,6 +31,10 @@ class Pool:
 
     def copy(self, x):
         """A read-only copy of x (n,)."""
+        if x.nbytes < SMALL:
+            fresh = x.copy()
+            fresh.setflags(write=False)
+            return fresh
         buffer = self.take(x.shape[0], x.dtype)
         buffer[:] = x
         return readonly(buffer)

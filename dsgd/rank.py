@@ -3,7 +3,6 @@
 import io
 import os
 import time
-from inspect import signature
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +43,7 @@ class Rank:
 
     def __init__(self, job, comm, observer):
         self.job, self.comm, self.observer = job, comm, observer
-        self.local = Local(comm, job.objective, job.sampler, job.wish)
+        self.local = Local(comm, job.objective, job.sampler, job.config.checkpoint_every, job.wish)
         self.optimizer = build(job.config.optimizer, OPTIMIZERS, "optimizer")
         owned = {rank: (lo, hi) for rank, lo, hi in job.roles.owners}
         self.owner = comm.rank in owned
@@ -62,10 +61,8 @@ class Rank:
 
     def _run(self):
         job, config = self.job, self.job.config
-        given = {"optimizer": self.optimizer, "schedule": constant(lr=config.lr), "steps": job.steps, "rest": config.checkpoint_every}
-        wanted = signature(job.algorithm.run).parameters
         program = job.algorithm.run(
-            self.comm, self.local, self.state, **{key: value for key, value in given.items() if key in wanted}, **job.options
+            self.comm, self.local, self.state, optimizer=self.optimizer, schedule=constant(lr=config.lr), steps=job.steps, **job.options
         )
         if self.recorder:
             self.recorder.first = time.perf_counter()

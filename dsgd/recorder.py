@@ -43,7 +43,7 @@ class Recorder:
         """Take in the agreed numbers of the steps since; returns whether an epoch ended with them."""
         ended = False
         while heads:
-            samples, loss, _, _ = heads.popleft()
+            samples, loss, *_ = heads.popleft()
             for sums in (self.epoch_sums, self.record_sums):
                 sums[0] += int(samples)
                 sums[1] += loss

@@ -7,6 +7,7 @@
 
 import difflib
 import inspect
+from functools import lru_cache
 
 from dsgd.errors import UsageError
 
@@ -24,6 +25,7 @@ def choose(what, word, table):
     return table[word]
 
 
+@lru_cache
 def options(function):
     """The options of a part, {name: parameter}: its keyword-only parameters that have a default."""
     parameters = inspect.signature(function).parameters.values()
@@ -32,11 +34,11 @@ def options(function):
 
 def convert(where, text, kind):
     """The value that `text` means as a bool, int, float or str."""
-    if kind is bool and text.lower() in ("true", "false"):
-        return text.lower() == "true"
     try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
         return {int: int, float: float}.get(kind, str)(text)
-    except ValueError:
+    except (ValueError, KeyError):
         raise UsageError(f"{where}={text} is not {'an' if kind is int else 'a'} {kind.__name__}") from None
 
 

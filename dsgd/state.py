@@ -5,10 +5,10 @@ and everything that all ranks must agree on.
 """
 
 from collections import deque
+from math import isfinite
 
 import numpy as np
 
-from dsgd.arrays import readonly
 from dsgd.errors import NonFiniteGradient
 
 SAMPLES, LOSS, BAD, STOP = range(4)  # samples seen, Σ loss over them, workers with a non-finite gradient, wishes to stop
@@ -40,8 +40,8 @@ class State:
         Raises:
             NonFiniteGradient: on every rank alike, if some worker's gradient was not finite.
         """
-        head = [float(number) for number in packet[:HEAD]]
-        if head[BAD] or not np.isfinite(head[LOSS]):
+        head = packet[:HEAD].tolist()
+        if head[BAD] or not isfinite(head[LOSS]):
             raise NonFiniteGradient(f"step {self.t + 1}: a gradient is not finite")
         self.heads.append(head)
         return packet[HEAD:]
@@ -53,4 +53,3 @@ class State:
 
 
 ALONE = "alone"  # what an asynchronous rank yields; a bare `yield` says that all ranks stand still at this t
-__all__ = ["ALONE", "BAD", "HEAD", "LOSS", "SAMPLES", "STOP", "State", "readonly"]

@@ -4,6 +4,7 @@ A message travels as bytes: five integers (the header and the dtype), then the d
 """
 
 import time
+from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
@@ -59,7 +60,7 @@ class MPIComm:
         self._world, self.rank, self.size = world, world.rank, world.size
         roles = roles or Roles(tuple(range(self.size)), ())
         self.workers, self.servers = roles.workers, roles.servers
-        self.worker = roles.workers.index(self.rank) if self.rank in roles.workers else None
+        self.worker = roles.number.get(self.rank)
         self.place = tuple(range(self.size))  # rank -> the process that hosts it
         self.dtype, self._native = np.dtype(dtype), reduction == "native"
         self.messages = self.bytes = 0  # sent, by the written schedules
@@ -146,6 +147,11 @@ class MPIComm:
             self._world.Bcast(out.view(np.uint8), root)
         return readonly(out)
 
+    @cached_property
+    def _tree(self):
+        """For the messages of the sum: on `_world` a receive could take them for those of the program, and they those."""
+        return self._world.Dup()
+
     def reduce(self, x, root=0):
         self._count("reduce", x.nbytes, root)
         return self._reduce(x, root)
@@ -159,18 +165,18 @@ class MPIComm:
         out, total = None, x
         for act, peer in tree_steps(self.rank, self.size):
             if act == "send":
-                self._world.Send(total, self.place[peer])
+                self._tree.Send(total, self.place[peer])
             else:
                 out = self._pool.take(x.shape[0], x.dtype) if out is None else out
                 other = self._pool.take(x.shape[0], x.dtype)
-                self._world.Recv(other, self.place[peer])
+                self._tree.Recv(other, self.place[peer])
                 total = np.add(total, other, out=out)
         if root:
             if self.rank == 0:
-                self._world.Send(total, self.place[root])
+                self._tree.Send(total, self.place[root])
             elif self.rank == root:
                 total = self._pool.take(x.shape[0], x.dtype)
-                self._world.Recv(total, self.place[0])
+                self._tree.Recv(total, self.place[0])
         if self.rank != root:
             return None
         return readonly(total) if total is not x else self._pool.copy(x)

@@ -23,11 +23,14 @@ class Group:
         self.world, self.ranks, self.network = world, ranks, network
         self.boxes = [Mailbox() for _ in ranks]
         self.arrivals = {}  # member -> (effect, argument) of the collective under way
-        self.last_arrival = {}  # (source, dest) -> time: messages between two ranks do not overtake each other
+        self.last_arrival = {}  # (source, dest) -> time: messages between two ranks do not overtake each other,
+        self.under_way = {}  # (source, dest) -> envelopes, in order: also when they arrive at one time, in shuffled order
 
     def meet(self, member, effect, argument):
         """A member arrives at a collective; the last one completes it for all."""
         world = self.world
+        if len(self.ranks) == 1:  # nobody to wait for
+            return COLLECTIVES[effect.kind](self, [argument], effect.root)[0]
         if self.arrivals:
             self._compare(next(iter(self.arrivals.values()))[0], effect)
         self.arrivals[member] = (effect, argument)
@@ -105,6 +108,8 @@ COLLECTIVES = {  # (group, [argument of each member], root) -> [result for each 
 class Envelope:
     """A message on its way: from the send until it is matched with a receive."""
 
+    __slots__ = ("send", "data", "header", "request", "taken")
+
     def __init__(self, send, data, header, request):
         self.send, self.data, self.header, self.request = send, data, header, request
         self.taken = False
@@ -148,10 +153,12 @@ def _matches(envelope, source, tag):
 class SimRequest:
     """A send or receive under way; `waiter` is the rank that is suspended until it is done."""
 
+    __slots__ = ("comm", "effect", "done", "result", "waiter", "guard")
+
     def __init__(self, comm, effect):
         self.comm, self.effect = comm, effect
         self.done, self.result, self.waiter = False, None, None
-        self.guard = None  # (buffer, its hash) of a send, with check=True
+        self.guard = None  # (buffer, its hash, file:line) of a send, with check=True
 
     def finish(self, result):
         self.done, self.result = True, result
@@ -175,7 +182,7 @@ class SimComm:
         self.group, self.world, self.rank, self.size = group, group.world, rank, len(group.ranks)
         self.world_rank = group.ranks[rank]
         self.workers, self.servers = roles.workers, roles.servers
-        self.worker = roles.workers.index(rank) if rank in roles.workers else None
+        self.worker = roles.number.get(rank)
         self.dtype = self.world.dtype
         self.messages = self.bytes = 0  # sent, by the written schedules
         self._number = 0
@@ -202,13 +209,14 @@ class SimComm:
         self.world.note(effect)
         request = SimRequest(self, effect)
         if self.world.check:
-            request.guard = (x, _hash(x), sys._getframe())
+            request.guard = (x, _hash(x), self.world.line(sys._getframe()))
         network, kernel, pair = self.group.network, self.world.kernel, (self.rank, dest)
         eager = x.nbytes <= network.eager_limit
         envelope = Envelope(effect, self._snapshot(x) if eager else x, header, None if eager else request)
         arrival = kernel.now + (network.transfer(x.nbytes) if eager else network.latency)
         arrival = self.group.last_arrival[pair] = max(arrival, self.group.last_arrival.get(pair, 0))
-        kernel.at(arrival, self._arrive, envelope)
+        self.group.under_way.setdefault(pair, deque()).append(envelope)
+        kernel.at(arrival, self._arrive, pair)
         if eager:
             request.done = True
         return request
@@ -248,8 +256,8 @@ class SimComm:
         """What travels: x itself if nobody can write it, else a copy."""
         return x if not x.flags.writeable else self.world.pool.copy(x)
 
-    def _arrive(self, envelope):
-        box = self.group.boxes[envelope.send.dest]
+    def _arrive(self, pair):
+        envelope, box = self.group.under_way[pair].popleft(), self.group.boxes[pair[1]]
         for request in box.posted:
             if _matches(envelope, request.effect.source, request.effect.tag):
                 box.posted.remove(request)
@@ -265,7 +273,8 @@ class SimComm:
 
     def _deliver(self, envelope, request):
         send = envelope.send
-        self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
+        if self.world.trace is not None:
+            self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
         data = envelope.data if envelope.request is None else self._snapshot(envelope.data)
         request.finish(Message(data, send.rank, send.tag, envelope.header))
         if envelope.request:
@@ -278,10 +287,10 @@ class SimComm:
             posted.remove(request)
             self.world.fail(self.world_rank, PeerError(f"rank {self.rank}: nothing came within {timeout} s in {request.effect}"))
 
-    def verify(self, x, digest, frame):
+    def verify(self, x, digest, line):
         """Raise if x is not what it was when it was sent."""
         if _hash(x) != digest:
-            raise BufferChanged(f"rank {self.rank} changed a buffer before its send was done; sent at {self.world.line(frame)}")
+            raise BufferChanged(f"rank {self.rank} changed a buffer before its send was done; sent at {line}")
 
     # --- collectives
 

@@ -26,7 +26,7 @@ class GreenletTask:
         return value
 
     def kill(self):
-        if self._greenlet:
+        while self._greenlet:  # again if a finally block waits for something
             self._greenlet.throw(GreenletExit)
 
     @property
@@ -72,7 +72,7 @@ class ThreadTask:
         return self._value
 
     def kill(self):
-        if not self.done:
+        while not self.done:
             self.resume(GreenletExit())
         self._thread.join()
 

@@ -1,6 +1,7 @@
 """The world of the simulated ranks: who runs, who waits for what, and what happens when."""
 
 import linecache
+from contextlib import suppress
 
 import numpy as np
 
@@ -74,7 +75,8 @@ class World:
                 raise Deadlock(self._report())
         finally:
             for task in filter(None, self.tasks):
-                task.kill()
+                with suppress(Exception):  # what a rank raises because it is ended is not why the run failed
+                    task.kill()
         return results
 
     def resume(self, rank, value):
@@ -97,7 +99,7 @@ class World:
 
     def line(self, frame):
         """file:line of the first frame outside the backend: what the user wrote."""
-        while frame and ("simulator" in frame.f_globals.get("__name__", "") or frame.f_globals.get("__name__") == "dsgd.local"):
+        while frame and frame.f_globals.get("__name__", "").startswith(("dsgd.simulator.", "dsgd.local", "threading")):
             frame = frame.f_back
         if frame is None:
             return "?"

@@ -36,10 +36,10 @@ def dedicated_servers(size, objective, *, servers=1, consistency="bsp", **_):
     return Roles(tuple(range(servers, size)), owners, tuple(range(servers)), synchronous=consistency == "bsp")
 
 
-def parameter_server(comm, local, state, *, optimizer, schedule, steps, rest, servers: int = 1, consistency: str = "bsp"):
-    """Servers serve, workers work.  rest: asp comes to rest every so many clocks; 0 for only at the end."""
+def parameter_server(comm, local, state, *, optimizer, schedule, steps, servers: int = 1, consistency: str = "bsp"):
+    """Servers serve, workers work."""
     clock = len(comm.workers)  # pushes
-    between, last = clock * (1 if consistency == "bsp" else rest or steps), clock * steps
+    between, last = clock * (1 if consistency == "bsp" else local.rest or steps), clock * steps
 
     def next_cut(version):
         return min((version // between + 1) * between, last)

@@ -1,0 +1,1 @@
+"""Measurements, not tests: medians and ratios of interleaved repetitions.  python -m benchmarks [NAME ...]"""

@@ -1,0 +1,26 @@
+"""How things are timed here."""
+
+import os
+import platform
+import statistics
+import time
+
+
+def interleaved(functions, repetitions):
+    """{name: median seconds of one call}; each round calls every function once, so that noise meets all alike."""
+    times = {name: [] for name in functions}
+    for function in functions.values():
+        function()  # warm
+    for _ in range(repetitions):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine():
+    """One line that says where the numbers come from."""
+    import numpy
+
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {numpy.__version__}, one BLAS thread"

@@ -1,0 +1,108 @@
+"""What simulating costs: beside a plain loop with the same arithmetic, per event, and with a great many workers."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from benchmarks.measure import interleaved
+from benchmarks.step import data
+from dsgd.algorithms import ALGORITHMS
+from dsgd.data import Dataset
+from dsgd.local import Local
+from dsgd.mlp import MLP
+from dsgd.objectives import Classification
+from dsgd.optimizers import SGD
+from dsgd.sampling import Shuffled
+from dsgd.schedules import constant
+from dsgd.simulator import World
+from dsgd.state import State
+
+WIDTHS, BATCH = (784, 128, 10), 32
+
+
+def in_place_tree(stack):
+    """The tree sum of a plain loop, which may destroy its inputs."""
+    distance = 1
+    while distance < len(stack):
+        for i in range(0, len(stack) - distance, 2 * distance):
+            np.add(stack[i], stack[i + distance], out=stack[i])
+        distance *= 2
+    return stack[0]
+
+
+def overhead(workers, steps, rounds=7):
+    """(simulated, plain) seconds of a worker-step."""
+    X, y = data(20000)
+    objective = Classification(MLP(WIDTHS), Dataset(X, y, X[:1], y[:1], 10), loss="cross-entropy", init="he")
+    sampler = Shuffled(n=len(X), batch=BATCH * workers, seed=0, workers=workers)
+    start = objective.start(0, np.float32)
+    states = [State(start) for _ in range(workers)]
+    locals_ = [None] * workers
+
+    def simulated():
+        world = World(workers, dtype=np.float32)
+
+        def main(rank):
+            comm = world.comm(rank)
+            local = locals_[rank] = locals_[rank] or Local(comm, objective, sampler)
+            local.comm, states[rank].t = comm, 0
+            for _ in ALGORITHMS["data-parallel"].run(comm, local, states[rank], optimizer=SGD(), schedule=constant(lr=1e-6), steps=steps):
+                states[rank].heads.clear()
+
+        world.run(main)
+
+    vectors, grads = [start.copy() for _ in range(workers)], [np.empty_like(start) for _ in range(workers)]
+    params, views = [objective.views(x) for x in vectors], [objective.views(g) for g in grads]
+    optimizers = [SGD() for _ in range(workers)]
+
+    def plain():
+        for t in range(steps):
+            for w in range(workers):
+                objective.gradient(params[w], views[w], sampler.rows(t, w), 1 / sampler.samples(t))
+            total = in_place_tree(grads)
+            for w in range(workers):
+                optimizers[w].step(vectors[w], total, 1e-6)
+
+    medians = interleaved({"simulated": simulated, "plain": plain}, rounds)
+    return medians["simulated"] / workers / steps, medians["plain"] / workers / steps
+
+
+def event(ranks=1000, rounds=20):
+    """Seconds of an event without arithmetic: every rank passes messages round a ring."""
+    world = World(ranks)
+    nothing = np.empty(1)
+
+    def main(rank):
+        comm = world.comm(rank)
+        for _ in range(rounds):
+            comm.send(nothing, (rank + 1) % ranks)
+            comm.recv((rank - 1) % ranks)
+
+    start = time.perf_counter()
+    world.run(main)
+    return (time.perf_counter() - start) / world.kernel.events
+
+
+CROWDS = {
+    "1,000 workers × 8 samples × 10 steps, teacher 64-64-32-10": "run(data='teacher:samples=100000', hidden='64,32', batch_size=8000, steps=10, simulate=1000)",
+    "10,000 workers × 5 steps, a quadratic": "run(objective=Quadratic(samples=20000), batch_size=10000, steps=5, simulate=10000, dtype='float64')",
+}
+
+
+def crowd(call):
+    """(seconds, peak MB) of a run in a process of its own."""
+    code = f"import time\nfrom dsgd import run, Quadratic\nt = time.perf_counter()\n{call}\nprint(time.perf_counter() - t)"
+    code += "\nprint(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    return map(float, subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def main():
+    for workers, steps in ((16, 20), (64, 6), (256, 2)):
+        simulated, plain = overhead(workers, steps)
+        print(f"  N = {workers:3d}: a simulated worker-step {simulated * 1e6:.0f} µs, in a plain loop {plain * 1e6:.0f} µs: {simulated / plain:.2f} ×")
+    print(f"  an event without arithmetic at 1,000 ranks: {min(event() for _ in range(5)) * 1e6:.1f} µs")
+    for name, call in CROWDS.items():
+        seconds, megabytes = crowd(call)
+        print(f"  {name}: {seconds:.1f} s, {megabytes:.0f} MB")

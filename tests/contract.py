@@ -1,0 +1,553 @@
+"""The contract of the communicator: what dsgd/comm.py promises, as rank programs that every backend must pass.
+
+    mpirun -n 4 python tests/contract.py
+
+Each check is called on every rank and asserts there; it must hold for one rank too.  No check relies on a send that
+returns before its receive.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # up here, because the guard imports MPI, which must come before NumPy
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    from dsgd.mpi.launch import guard
+
+    def main():
+        import contract
+
+        return contract.main()
+
+    sys.exit(guard(main))
+
+import json
+
+import numpy as np
+
+from dsgd.collectives import traffic, tree_sum
+from dsgd.comm import ANY_SOURCE, ANY_TAG, Header
+from dsgd.errors import PeerError
+
+CHECKS = {}
+FLOATS = ("float32", "float64")
+
+
+def main():
+    """All checks on this rank of an MPI job; rank 0 prints the names of those that passed."""
+    from dsgd.mpi.comm import MPI, MPIComm
+
+    comm = MPIComm(MPI.COMM_WORLD.Dup())
+    passed = [name for name, check in CHECKS.items() if run_one(check, comm)]
+    if comm.rank == 0:
+        print(json.dumps(passed))
+    return 0
+
+
+def run_one(check, comm):
+    """Run a check; the barrier makes the one that fails the one that is named."""
+    check(comm)
+    comm.barrier()
+    return True
+
+
+def contract(check):
+    """Add a check to the suite."""
+    CHECKS[check.__name__.removeprefix("check_")] = check
+    return check
+
+
+# --- what the checks are made of
+
+
+def part(rank, n, dtype="float64"):
+    """The vector (n,) of one rank, which every rank can work out; its sum depends on the order."""
+    x = np.random.default_rng([rank, n]).standard_normal(n)
+    return (x * 10.0 ** (rank % 5)).astype(dtype)
+
+
+def parts(comm, n, dtype="float64"):
+    return [part(rank, n, dtype) for rank in range(comm.size)]
+
+
+def total(comm, n, dtype="float64"):
+    """The sum of all parts in the written order."""
+    return tree_sum(parts(comm, n, dtype), np.empty(n, dtype))
+
+
+def lengths(comm):
+    return sorted({0, 1, comm.size - 1, 1000})
+
+
+def uneven(comm):
+    """Lengths that differ from rank to rank; rank 1's is 0."""
+    return [0 if rank == 1 else 3 * rank + 2 for rank in range(comm.size)]
+
+
+def same(x, y):
+    """Equal to the bit, and of one dtype and shape."""
+    return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+
+
+def all_same(xs, ys):
+    return len(xs) == len(ys) and all(map(same, xs, ys))
+
+
+def neighbours(comm):
+    return (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
+
+
+def swap(comm, x, tag=0, header=Header()):
+    """Send x round the ring by one rank; the Message that came from the left.  With one rank, to itself."""
+    left, right = neighbours(comm)
+    sending = comm.isend(x, right, tag, header)
+    message = comm.recv(left, tag)
+    assert sending.wait() is None
+    return message
+
+
+def timed_out(comm, **options):
+    try:
+        comm.recv(timeout=1e-3, **options)
+    except PeerError as error:
+        return f"rank {comm.rank}" in str(error)
+    return False
+
+
+# --- point to point
+
+
+@contract
+def check_who_is_who(comm):
+    assert 0 <= comm.rank < comm.size
+    assert comm.workers == tuple(range(comm.size)) and comm.worker == comm.rank and comm.servers == ()
+    assert comm.empty(3).shape == (3,) and comm.empty(3).dtype == comm.dtype
+
+
+@contract
+def check_message(comm):
+    """Data, source, tag and header arrive, whatever the length and dtype."""
+    left, _ = neighbours(comm)
+    for dtype in (*FLOATS, "int64", "uint8"):
+        for n in lengths(comm):
+            header = Header(2**40 + comm.rank, -1, n, 7)
+            data, source, tag, arrived = swap(comm, part(comm.rank, n).astype(dtype), 5, header)
+            assert same(data, part(left, n).astype(dtype)), (dtype, n)
+            assert (source, tag, arrived) == (left, 5, header._replace(version=2**40 + left))
+            assert isinstance(arrived, Header)
+
+
+@contract
+def check_default_header(comm):
+    assert swap(comm, comm.empty(2)).header == Header(0, 0, 0, 0)
+
+
+@contract
+def check_order_of_one_sender(comm):
+    """Messages of one source and tag arrive in order, also when short ones follow long ones."""
+    left, right = neighbours(comm)
+    numbers = range(20)
+    sizes = [20000 if i % 3 == 0 else i for i in numbers]
+    sending = [comm.isend(np.full(sizes[i], i, "float64"), right, 1, Header(step=i)) for i in numbers]
+    messages = [comm.recv(left, 1) for _ in numbers]
+    assert [m.header.step for m in messages] == list(numbers)
+    assert all(same(m.data, np.full(n, i, "float64")) for i, (m, n) in enumerate(zip(messages, sizes)))
+    for request in sending:
+        request.wait()
+
+
+@contract
+def check_tags_are_apart(comm):
+    """A receive takes the tag it asks for, in whatever order the tags were sent."""
+    left, right = neighbours(comm)
+    sending = [comm.isend(np.array([float(tag)]), right, tag) for tag in (1, 2, 3)]
+    assert [comm.recv(left, tag).data[0] for tag in (3, 1, 2)] == [3, 1, 2]
+    for request in sending:
+        request.wait()
+
+
+@contract
+def check_any_tag(comm):
+    """With ANY_TAG one sender's messages come in the order in which they were sent."""
+    left, right = neighbours(comm)
+    sending = [comm.isend(np.array([float(tag)]), right, tag) for tag in (9, 4, 6)]
+    assert [comm.recv(left, ANY_TAG).tag for _ in range(3)] == [9, 4, 6]
+    for request in sending:
+        request.wait()
+
+
+@contract
+def check_any_source(comm):
+    """Rank 0 hears everyone, in any order, but each of them in order."""
+    if comm.rank:
+        for i in range(3):
+            comm.send(np.array([comm.rank, i], "float64"), 0, tag=i)
+        return
+    messages = [comm.recv(ANY_SOURCE, ANY_TAG) for _ in range(3 * (comm.size - 1))]
+    heard = {source: [m.tag for m in messages if m.source == source] for source in range(1, comm.size)}
+    assert all(tags == [0, 1, 2] for tags in heard.values())
+    assert all(same(m.data, np.array([m.source, m.tag], "float64")) for m in messages)
+
+
+@contract
+def check_sent_buffer_is_free(comm):
+    """Once send() or wait() is over the sender may write the buffer, and the message stays what it was."""
+    for n in (10, 20000):
+        if comm.rank == 0:
+            for dest in range(1, comm.size):
+                x = part(0, n)
+                comm.send(x, dest)
+                x[:] = np.nan
+                sending = comm.isend(part(0, n), dest)
+                sending.wait()
+                x[:] = np.nan
+        else:
+            first, second = comm.recv(0), comm.recv(0)
+            assert same(first.data, part(0, n)) and same(second.data, part(0, n))
+
+
+@contract
+def check_buffer_of_isend_is_free(comm):
+    left, right = neighbours(comm)
+    for n in (10, 20000):
+        x = part(comm.rank, n)
+        sending = comm.isend(x, right)
+        message = comm.recv(left)
+        sending.wait()
+        x[:] = np.nan
+        comm.barrier()
+        assert same(message.data, part(left, n))
+
+
+@contract
+def check_ring_of_large_arrays(comm):
+    """Messages far above any eager limit go round the ring, each rank passing on what it received."""
+    x = np.full(10**6, float(comm.rank))
+    for hop in range(1, comm.size + 1):
+        x = swap(comm, x).data
+        assert x.shape == (10**6,) and (x == (comm.rank - hop) % comm.size).all()
+
+
+@contract
+def check_irecv_before_send(comm):
+    """A receive may be started long before its message is sent, and its result asked for twice."""
+    left, right = neighbours(comm)
+    for n in (3, 20000):
+        receiving = comm.irecv(left, 8)
+        comm.barrier()
+        sending = comm.isend(part(comm.rank, n), right, 8)
+        message = receiving.wait()
+        assert same(message.data, part(left, n)) and receiving.wait() is message
+        sending.wait()
+
+
+@contract
+def check_wait_any(comm):
+    """Each request is handed out once done: an isend with None, an irecv with its Message."""
+    peers = range(comm.size)
+    requests = [comm.irecv(peer, 2) for peer in peers] + [comm.isend(part(comm.rank, 20000), peer, 2) for peer in peers]
+    names = [("from", peer) for peer in peers] + [("to", peer) for peer in peers]
+    seen = {}
+    while requests:
+        i, result = comm.wait_any(requests)
+        requests.pop(i)
+        seen[names.pop(i)] = result
+    assert all(seen["to", peer] is None for peer in peers)
+    assert all(same(seen["from", peer].data, part(peer, 20000)) for peer in peers)
+
+
+@contract
+def check_wait_any_takes_what_is_there(comm):
+    """The request that can be done is, though one before it never will."""
+    if comm.size == 1:
+        return
+    if comm.rank == 0:
+        never, later = comm.irecv(1, 10), comm.irecv(1, 11)
+        i, message = comm.wait_any([never, later])
+        assert i == 1 and message.data[0] == 11
+        comm.send(comm.empty(0), 1, 12)
+        assert never.wait().data[0] == 10
+    elif comm.rank == 1:
+        comm.send(np.array([11.0]), 0, 11)
+        comm.recv(0, 12)
+        comm.send(np.array([10.0]), 0, 10)
+
+
+@contract
+def check_timeout(comm):
+    """Silence raises PeerError on the rank that waits, and the receive that gave up takes no later message."""
+    left, _ = neighbours(comm)
+    assert timed_out(comm, source=left, tag=3) and timed_out(comm)
+    comm.barrier()
+    assert same(swap(comm, part(comm.rank, 4), 3).data, part(left, 4))
+
+
+@contract
+def check_timeout_in_time(comm):
+    """A timeout that is long enough changes nothing."""
+    left, right = neighbours(comm)
+    sending = comm.isend(part(comm.rank, 4), right)
+    assert same(comm.recv(left, timeout=60).data, part(left, 4))
+    sending.wait()
+
+
+# --- collectives
+
+
+@contract
+def check_bcast(comm):
+    for dtype in (*FLOATS, "uint8"):
+        for n in lengths(comm):
+            for root in range(comm.size):
+                mine = part(comm.rank, n).astype(dtype)
+                assert same(comm.bcast(mine, root), part(root, n).astype(dtype)), (dtype, n, root)
+
+
+@contract
+def check_reduce(comm):
+    """In the written order for every root; the inputs stay what they were."""
+    for dtype in FLOATS:
+        for n in lengths(comm):
+            for root in range(comm.size):
+                mine = part(comm.rank, n, dtype)
+                result = comm.reduce(mine, root)
+                assert same(mine, part(comm.rank, n, dtype))
+                assert same(result, total(comm, n, dtype)) if comm.rank == root else result is None, (dtype, n, root)
+
+
+@contract
+def check_allreduce(comm):
+    for dtype in FLOATS:
+        for n in lengths(comm):
+            mine = part(comm.rank, n, dtype)
+            assert same(comm.allreduce(mine), total(comm, n, dtype)), (dtype, n)
+            assert same(mine, part(comm.rank, n, dtype))
+
+
+@contract
+def check_allreduce_of_blocks(comm):
+    """Longer than a block of the sum, and than an eager limit."""
+    assert same(comm.allreduce(part(comm.rank, 40000, "float32")), total(comm, 40000, "float32"))
+
+
+@contract
+def check_reduce_scatter(comm):
+    for dtype in FLOATS:
+        for counts in (uneven(comm), [5] * comm.size, [0] * (comm.size - 1) + [1000]):
+            mine = part(comm.rank, sum(counts), dtype)
+            lo = sum(counts[: comm.rank])
+            assert same(comm.reduce_scatter(mine, counts), total(comm, sum(counts), dtype)[lo : lo + counts[comm.rank]])
+            assert same(mine, part(comm.rank, sum(counts), dtype))
+
+
+@contract
+def check_gather(comm):
+    counts = uneven(comm)
+    for dtype in (*FLOATS, "uint8"):
+        for root in range(comm.size):
+            result = comm.gather(part(comm.rank, counts[comm.rank]).astype(dtype), root)
+            everyone = [part(rank, n).astype(dtype) for rank, n in enumerate(counts)]
+            assert all_same(result, everyone) if comm.rank == root else result is None
+
+
+@contract
+def check_allgather(comm):
+    for dtype in (*FLOATS, "uint8"):
+        for counts in (uneven(comm), [0] * comm.size, [1000] * comm.size):
+            result = comm.allgather(part(comm.rank, counts[comm.rank]).astype(dtype))
+            assert all_same(result, [part(rank, n).astype(dtype) for rank, n in enumerate(counts)])
+
+
+@contract
+def check_scatter(comm):
+    counts = uneven(comm)
+    for dtype in (*FLOATS, "uint8"):
+        for root in range(comm.size):
+            given = [part(rank, n).astype(dtype) for rank, n in enumerate(counts)]
+            assert same(comm.scatter(given if comm.rank == root else None, root), given[comm.rank])
+
+
+@contract
+def check_alltoall(comm):
+    """Rank i has i + 2j elements for rank j: none for itself if it is rank 0."""
+
+    def letter(source, dest):
+        return part(100 * source + dest, source + 2 * dest)
+
+    ranks = range(comm.size)
+    result = comm.alltoall([letter(comm.rank, dest) for dest in ranks])
+    assert all_same(result, [letter(source, comm.rank) for source in ranks])
+
+
+@contract
+def check_barrier(comm):
+    """Nobody leaves before everybody is there: what was sent before it has arrived or can be received after it."""
+    left, right = neighbours(comm)
+    for number in range(3):
+        sending = comm.isend(np.array([float(number)]), right)
+        assert comm.barrier() is None
+        assert comm.recv(left).data[0] == number
+        sending.wait()
+
+
+@contract
+def check_results_are_readonly(comm):
+    mine, ones = part(comm.rank, comm.size), [1] * comm.size
+    letters = [mine] * comm.size
+    results = [swap(comm, mine).data, comm.bcast(mine), comm.allreduce(mine), comm.reduce_scatter(mine, ones)]
+    results += [comm.scatter(letters if comm.rank == 0 else None), *comm.allgather(mine), *comm.alltoall(letters)]
+    at_root = [comm.reduce(mine), *(comm.gather(mine) or ())]
+    results += at_root if comm.rank == 0 else []
+    assert not any(result.flags.writeable for result in results)
+
+
+@contract
+def check_readonly_arrays_travel(comm):
+    """What a call returned may be handed to the next one."""
+    x = comm.bcast(part(comm.rank, 7))
+    left, _ = neighbours(comm)
+    message = swap(comm, comm.bcast(part(comm.rank, 7), root=comm.size - 1))
+    assert same(swap(comm, message.data).data, part(comm.size - 1, 7))
+    assert same(comm.bcast(x), part(0, 7))
+    assert same(comm.allreduce(x), tree_sum([part(0, 7)] * comm.size, np.empty(7)))
+    assert all_same(comm.allgather(x), [part(0, 7)] * comm.size)
+    assert all_same(comm.alltoall([x] * comm.size), [part(0, 7)] * comm.size)
+    assert same(comm.scatter([x] * comm.size if comm.rank == 0 else None), part(0, 7))
+
+
+@contract
+def check_inputs_may_be_overwritten(comm):
+    """A collective's result does not change with the arrays that were put in."""
+    n = 3 * comm.size
+    mine, counts = part(comm.rank, n), [3] * comm.size
+    results = [comm.bcast(mine), comm.allreduce(mine), comm.reduce_scatter(mine, counts), *comm.allgather(mine)]
+    results += comm.alltoall([mine] * comm.size)
+    wanted = [part(0, n), total(comm, n), total(comm, n)[3 * comm.rank :][:3], *parts(comm, n), *parts(comm, n)]
+    mine[:] = np.nan
+    comm.barrier()
+    assert all_same(results, wanted)
+
+
+@contract
+def check_results_stay_valid(comm):
+    """Results are valid for as long as they are held, however many later calls there are."""
+    left, _ = neighbours(comm)
+    held = []
+    for i in range(40):
+        mine = part(comm.rank + i, 6)
+        held.append([comm.allreduce(mine), comm.bcast(mine), *comm.allgather(mine), swap(comm, mine).data])
+    for i, results in enumerate(held):
+        everyone = [part(rank + i, 6) for rank in range(comm.size)]
+        assert all_same(results, [tree_sum(everyone, np.empty(6)), everyone[0], *everyone, everyone[left]]), i
+
+
+@contract
+def check_collectives_and_messages_are_apart(comm):
+    """A message that nobody has received yet is not taken for a part of a collective, nor the other way round."""
+    left, right = neighbours(comm)
+    sending = comm.isend(part(comm.rank, 6), right)
+    everyone = parts(comm, 6)
+    for root in range(comm.size):
+        assert same(comm.allreduce(everyone[comm.rank]), total(comm, 6))
+        result = comm.reduce(everyone[comm.rank], root)
+        assert comm.rank != root or same(result, total(comm, 6))
+    assert same(comm.recv(left).data, part(left, 6))
+    sending.wait()
+
+
+@contract
+def check_late_wildcard(comm):
+    """A receive from anyone takes messages only, though others already sum."""
+    if comm.rank == 0:
+        for _ in range(comm.size - 2):
+            assert comm.recv().tag == 77
+    elif comm.rank > 1:
+        comm.send(comm.empty(4), 0, 77)
+    assert same(comm.allreduce(part(comm.rank, 4)), total(comm, 4))  # rank 1 is here at once
+
+
+# --- groups
+
+
+@contract
+def check_split(comm):
+    """A group of its own for each color, in the order of (key, rank)."""
+    color = comm.rank % 2
+    members = [rank for rank in range(comm.size) if rank % 2 == color]
+    group = comm.split(color)
+    assert (group.rank, group.size) == (members.index(comm.rank), len(members))
+    assert group.workers == tuple(range(group.size)) and group.worker == group.rank and group.servers == ()
+    assert group.dtype == comm.dtype
+    backwards = comm.split(color, key=-comm.rank)
+    assert (backwards.rank, backwards.size) == (len(members) - 1 - members.index(comm.rank), len(members))
+    alone = comm.split(comm.rank)
+    assert (alone.rank, alone.size) == (0, 1) and same(alone.allreduce(part(0, 3)), part(0, 3))
+    equal = comm.split(0, key=5)
+    assert (equal.rank, equal.size) == (comm.rank, comm.size)
+
+
+@contract
+def check_split_communicates(comm):
+    """Messages and collectives of a group stay in it, and count by its ranks."""
+    color = comm.rank % 2
+    members = [rank for rank in range(comm.size) if rank % 2 == color][::-1]
+    group = comm.split(color, key=-comm.rank)
+    values = [part(rank, 9) for rank in members]
+    message = swap(group, values[group.rank], tag=1)
+    assert same(message.data, values[message.source]) and message.source == (group.rank - 1) % group.size
+    assert same(group.allreduce(values[group.rank]), tree_sum(values, np.empty(9)))
+    assert same(group.bcast(values[group.rank], group.size - 1), values[-1])
+    assert all_same(group.allgather(values[group.rank]), values)
+    halves = group.split(group.rank // 2)
+    pair = values[group.rank // 2 * 2 :][:2]
+    assert all_same(halves.allgather(values[group.rank]), pair)
+
+
+# --- time and numbers
+
+
+@contract
+def check_clock(comm):
+    """The clock does not go back, whatever the rank does."""
+    times = [comm.clock()]
+    for act in (lambda: comm.compute(int, 0, 1e6), lambda: swap(comm, comm.empty(5)), comm.barrier, lambda: comm.allreduce(comm.empty(5) * 0)):
+        act()
+        times.append(comm.clock())
+    assert times == sorted(times) and all(isinstance(time, float) for time in times)
+
+
+@contract
+def check_compute(comm):
+    """compute() calls the work once and returns what it returns."""
+    calls = []
+    assert comm.compute(lambda: calls.append(comm.rank) or "value", step=3, flops=1000) == "value"
+    assert calls == [comm.rank]
+
+
+@contract
+def check_counters(comm):
+    """messages and bytes are the traffic of the written schedules, summed over the calls."""
+    n, size, nbytes = 3 * comm.size, comm.size, 24 * comm.size
+    mine = part(comm.rank, n)
+    calls = [("allreduce", 0, lambda: comm.allreduce(mine)), ("barrier", 0, comm.barrier)]
+    for root in range(size):
+        calls += [
+            ("bcast", root, lambda root=root: comm.bcast(mine, root)),
+            ("reduce", root, lambda root=root: comm.reduce(mine, root)),
+            ("gather", root, lambda root=root: comm.gather(mine, root)),
+            ("scatter", root, lambda root=root: comm.scatter([mine[:3]] * size if comm.rank == root else None, root)),
+        ]
+    calls += [
+        ("allgather", 0, lambda: comm.allgather(mine)),
+        ("alltoall", 0, lambda: comm.alltoall([mine[:3]] * size)),
+        ("reduce_scatter", 0, lambda: comm.reduce_scatter(mine, [3] * size)),
+    ]
+    for kind, root, call in calls:
+        before = comm.messages, comm.bytes
+        call()
+        put_in = nbytes if kind not in ("barrier", "scatter") or kind == "scatter" and comm.rank == root else 0
+        sent = traffic(kind, comm.rank, size, root, put_in)
+        assert (comm.messages - before[0], comm.bytes - before[1]) == sent, (kind, root)
+    before = comm.messages, comm.bytes
+    swap(comm, mine)
+    swap(comm, mine[:0])
+    assert (comm.messages - before[0], comm.bytes - before[1]) == (2, nbytes)

@@ -1,0 +1,52 @@
+"""The contract suite in both worlds: in the simulator check by check, under mpirun as a whole."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import contract
+import pytest
+
+from dsgd.simulator import Network, simulate
+
+SCRIPT = Path(__file__).with_name("contract.py")
+WORLDS = {  # what may not matter to a rank
+    "default": {},
+    "check": {"check": True},
+    "rendezvous": {"network": Network(eager_limit=0)},  # every message waits for its receive
+    "shuffle": {"shuffle": 1, "check": True},
+}
+
+
+@pytest.mark.parametrize("options", WORLDS.values(), ids=WORLDS)
+@pytest.mark.parametrize("carrier", ["greenlet", "thread"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("check", contract.CHECKS.values(), ids=contract.CHECKS)
+def test_simulator(check, size, carrier, options):
+    simulate(check, size, carrier=carrier, **options)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_simulator_in_a_row(size):
+    """All checks on one communicator, as under MPI: none leaves anything behind that disturbs the next."""
+    simulate(lambda comm: [contract.run_one(check, comm) for check in contract.CHECKS.values()], size)
+
+
+def mpirun():
+    """The mpirun beside this Python, whose MPI is the one that mpi4py loads, or else the PATH's."""
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    found = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+    assert found, "mpi4py is installed, but there is no mpirun"
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_mpi(size):
+    command = [mpirun(), "-n", str(size), sys.executable, str(SCRIPT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == list(contract.CHECKS)

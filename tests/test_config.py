@@ -1,0 +1,191 @@
+"""The configuration: flags, TOML and run(**flags) are one thing; every bad value is one line with the remedy."""
+
+from dataclasses import asdict, fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsgd.algorithms import ALGORITHMS
+from dsgd.config import GROUPS, Config, make, parser, read_arguments, to_toml
+from dsgd.errors import UsageError
+
+CHANGED = dict(
+    data="teacher:samples=100", batch_size=7, hidden="3", activation="tanh", loss="mse", init="glorot", dtype="float64",
+    optimizer="adam:eps=1e-6", lr=1e-05, epochs=4, seed=9, algorithm="parameter-server:servers=2", simulate=4, threads=2,
+    output='runs/"a\\b" é 😀', resume=True, checkpoint_every=5, log_every=6, quiet=True, no_plot=True,
+)  # fmt: skip
+
+
+def read(*argv):
+    return read_arguments(list(argv))[0]
+
+
+def flags(**values):
+    """The command line that says so."""
+    argv = []
+    for key, value in values.items():
+        name = "--" + key.replace("_", "-")
+        argv += [name] * value if isinstance(value, bool) else [name, str(value)]
+    return argv
+
+
+def refused(*argv):
+    """The message of a command line that cannot be meant."""
+    with pytest.raises(UsageError) as error:
+        read(*argv)
+    assert "\n" not in str(error.value) and error.value.code == 2
+    return str(error.value)
+
+
+def test_no_flags_are_the_defaults():
+    assert read() == Config() == make({})
+
+
+def test_flags_and_keywords_are_the_same():
+    assert read(*flags(**CHANGED)) == make(CHANGED) == Config(**CHANGED)
+
+
+def test_every_field_but_one_of_a_pair_is_changed_in_this_file():
+    """So that a new field cannot be forgotten here."""
+    left = {f.name for f in fields(Config) if getattr(Config(**CHANGED), f.name) == f.default}
+    assert left == {"steps", "partition", "reduction", "device"}
+
+
+def test_every_field_is_a_flag_with_a_help_text():
+    text = parser().format_help()
+    for f in fields(Config):
+        assert "--" + f.name.replace("_", "-") in text and f.metadata["help"] and f.metadata["group"] in GROUPS
+    assert all(group + ":" in text for group in GROUPS)
+    assert all(name in text for name in ALGORITHMS)
+
+
+@pytest.mark.parametrize("changes", [{}, CHANGED, {"steps": 12, "hidden": ""}], ids=["defaults", "changed", "steps"])
+def test_the_printed_configuration_is_read_back(changes, tmp_path):
+    config, shown = read_arguments([*flags(**changes), "--print-config"])
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config), encoding="utf-8")
+    assert shown and read("--config", str(file)) == replace(config, resume=False)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])), st.floats(0, 1e300))
+def test_any_text_and_number_survive_toml(tmp_path_factory, output, lr):
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text(to_toml(Config(output=output, lr=lr)), encoding="utf-8")
+    again = read("--config", str(file))
+    assert (again.output, again.lr) == (output, lr)
+
+
+def toml(tmp_path, text):
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_a_file_may_be_written_by_hand(tmp_path):
+    config = read("--config", toml(tmp_path, 'batch-size = 64\nhidden = [8, 4]\nlr = 1\ndata = "teacher"\nquiet = true'))
+    assert config == Config(batch_size=64, hidden="8,4", lr=1.0, data="teacher", quiet=True)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    assert read("--config", toml(tmp_path, "lr = 0.5\nseed = 3"), "--lr", "0.25") == Config(lr=0.25, seed=3)
+
+
+@pytest.mark.parametrize("file, argv, expected", [("steps = 10", "--epochs", Config(epochs=5)), ("epochs = 10", "--steps", Config(steps=5))])
+def test_a_length_on_the_command_line_replaces_either_length_of_the_file(tmp_path, file, argv, expected):
+    """A file's steps must not overrule --epochs."""
+    assert read("--config", toml(tmp_path, file), argv, "5") == expected
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("batchsize = 3", "unknown option 'batchsize'; did you mean 'batch_size'?"),
+        ("batch-size = 3.5", "batch_size = 3.5 is not an int"),
+        ("batch-size = true", "batch_size = True is not an int"),
+        ("resume = 1", "resume = 1 is not a bool"),
+        ("data = 3", "data = 3 is not a str"),
+        ("[data]\nname = 'digits'", "data = {'name': 'digits'} is not a str"),
+        ("lr = 'fast'", "--lr=fast is not a float"),
+        ("lr = ", "config.toml: Invalid value"),
+        ("steps = 5\nepochs = 5", "both say how long to train"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(tmp_path, text, message):
+    assert message in refused("--config", toml(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    assert "No such file" in refused("--config", str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("--epochs 3 --steps 4", "--epochs and --steps both say how long to train"),
+        ("--bach-size 3", "unknown argument '--bach-size'; did you mean '--batch-size'?"),
+        ("--batch 3", "unknown argument '--batch'; did you mean '--batch-size'?"),
+        ("digits", "unknown argument 'digits'; flags begin with --"),
+        ("--lr", "expected one argument"),
+        ("--lr fast", "--lr=fast is not a float"),
+        ("--lr -1", "--lr -1.0 must be a positive number"),
+        ("--lr nan", "--lr nan must be"),
+        ("--lr inf", "--lr inf must be"),
+        ("--batch-size 0", "--batch-size 0 must be at least 1"),
+        ("--batch-size 1.5", "--batch-size=1.5 is not an int"),
+        ("--epochs 0", "--epochs 0 must be at least 1"),
+        ("--steps -1", "--steps -1 must be at least 0"),
+        ("--simulate -2", "--simulate -2 must be at least 0"),
+        ("--threads 0", "--threads 0 must be at least 1"),
+        ("--checkpoint-every -1", "--checkpoint-every -1 must be at least 0"),
+        ("--log-every -1", "--log-every -1 must be at least 0"),
+        ("--seed -1", "--seed -1 must be at least 0"),
+        ("--hidden 64,many", "--hidden '64,many' is not a list of whole numbers"),
+        ("--hidden 64,0", "a layer needs at least one unit"),
+        ("--activation rel", "unknown activation 'rel'; did you mean 'relu'?"),
+        ("--init hee", "unknown init 'hee'; did you mean 'he'?"),
+        ("--loss crossentropy", "did you mean 'cross-entropy'?"),
+        ("--partition shuffle", "did you mean 'shuffled'?"),
+        ("--dtype float16", "unknown dtype 'float16'; did you mean"),
+        ("--reduction tre", "did you mean 'tree'?"),
+        ("--device tpu", "unknown device 'tpu'"),
+        ("--device gpu", "--device gpu is not there yet"),
+        ("--optimizer adan", "unknown optimizer 'adan'; did you mean 'adam'?"),
+        ("--optimizer sgd:momentun=0.9", "did you mean 'momentum'?"),
+        ("--optimizer sgd:momentum=1", "momentum 1.0 is not in [0, 1)"),
+        ("--optimizer adam:beta1=2", "adam needs 0 <= beta1"),
+        ("--algorithm data-paralel", "did you mean 'data-parallel'?"),
+        ("--algorithm parameter-server:server=2", "did you mean 'servers'?"),
+        ("--algorithm dsgd:servers=2", "it has none"),
+        ("--algorithm sgd --reduction native", "sgd has no reduction over workers"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_is_refused(argv, message):
+    assert message in refused(*argv.split())
+
+
+def test_an_unknown_or_mistyped_keyword_is_refused():
+    with pytest.raises(UsageError, match="did you mean 'simulate'"):
+        make({"simulated": 3})
+    with pytest.raises(UsageError, match="batch_size = 3.5"):
+        make({"batch_size": 3.5})
+
+
+def test_the_number_of_ranks_settles_the_rest():
+    assert (Config().settle(1).algorithm, Config().settle(4).algorithm) == ("sgd", "data-parallel")
+    assert (Config().settle(1).lr, Config(optimizer="adam:eps=1e-7").settle(1).lr) == (0.05, 0.001)
+    assert Config(algorithm="dsgd", lr=0.3).settle(4) == Config(algorithm="dsgd", lr=0.3)
+
+
+def test_the_identity_leaves_out_what_a_resumed_run_may_change():
+    free = dict(epochs=99, steps=5, simulate=3, output="x", resume=True, quiet=True, no_plot=True)
+    assert Config(**free).digest() == Config().digest()
+    for key, value in CHANGED.items():
+        assert (make({key: value}).digest() == Config().digest()) == (key in free), key
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        Config().lr = 3
+    assert make(asdict(Config())) == Config()

@@ -1,0 +1,177 @@
+"""What the algorithms compute, against each other: on N workers all of them follow sgd on one."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import dsgd
+import probes
+from dsgd.algorithms import ALGORITHMS
+from dsgd.local import Local
+from dsgd.sampling import Shuffled
+
+# 242 training samples in batches of 30: no batch divides by 4 or 7, and the last of an epoch has 2 samples for all workers.
+DATA = dict(data="teacher:samples=302,features=12,hidden=8,classes=4", batch_size=30, hidden="16,8", dtype="float64")
+# 884 parameters are four blocks of keys, so that parameter-server may have three servers.
+WIDE = DATA | dict(hidden="40,8")
+STEPS = 200
+OPTIMIZERS = ("sgd", "sgd:momentum=0.9", "adam")
+SIZES = range(1, 8)
+
+
+@pytest.fixture(autouse=True)
+def with_probes(monkeypatch):
+    for name, algorithm in probes.ALGORITHMS.items():
+        monkeypatch.setitem(ALGORITHMS, name, algorithm)
+
+
+@cache
+def trained(algorithm, ranks, steps=STEPS, optimizer="sgd:momentum=0.9"):
+    return dsgd.run(**DATA, algorithm=algorithm, simulate=ranks, steps=steps, optimizer=optimizer)
+
+
+def same_bits(*results):
+    return len({result.summary["params_sha256"] for result in results}) == 1
+
+
+def distance(result, reference):
+    return np.linalg.norm(result.params - reference.params) / np.linalg.norm(reference.params)
+
+
+# name of the test -> (algorithm, ranks for N workers)
+DISTRIBUTED = {
+    "data-parallel": ("data-parallel", lambda n: n),
+    "dsgd": ("dsgd", lambda n: n),
+    "one server": ("parameter-server", lambda n: n + 1),
+    "two servers": ("parameter-server:servers=2", lambda n: n + 2),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("workers", SIZES)
+@pytest.mark.parametrize("name", DISTRIBUTED)
+def test_n_workers_follow_one(name, workers, optimizer):
+    algorithm, ranks = DISTRIBUTED[name]
+    for steps, bound in ((1, 1e-12), (STEPS, 1e-10)):
+        result = trained(algorithm, ranks(workers), steps, optimizer)
+        reference = trained("sgd", 1, steps, optimizer)
+        assert result.summary["workers"] == workers
+        assert distance(result, reference) <= bound
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_reference_learns(optimizer):
+    """Following it means something: it moves, and its training loss falls."""
+    result = trained("sgd", 1, STEPS, optimizer)
+    losses = [row["train_loss"] for row in result.records]
+    assert len(losses) > 20 and losses[-1] < 0.8 * losses[0]
+    assert distance(trained("sgd", 1, 1, optimizer), result) > 0.1
+
+
+@pytest.mark.parametrize("workers", SIZES)
+def test_a_server_changes_no_bit(workers):
+    reference = trained("data-parallel", workers)
+    assert same_bits(reference, trained("dsgd", workers), trained("parameter-server", workers + 1), trained("parameter-server:servers=2", workers + 2))
+
+
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_any_number_of_servers_changes_no_bit(servers):
+    reference = dsgd.run(**WIDE, algorithm="data-parallel", simulate=5, steps=30)
+    result = dsgd.run(**WIDE, algorithm=f"parameter-server:servers={servers}", simulate=5 + servers, steps=30)
+    assert reference.params.size == 884
+    assert same_bits(reference, result)
+
+
+def test_the_number_of_workers_changes_bits():
+    """Otherwise the equalities above would be about nothing."""
+    assert not same_bits(trained("data-parallel", 2), trained("data-parallel", 3))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_data_parallel_on_one_rank_is_sgd(optimizer):
+    assert same_bits(trained("data-parallel", 1, optimizer=optimizer), trained("sgd", 1, optimizer=optimizer))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_model_parallel_is_sgd(ranks, optimizer):
+    assert same_bits(trained("model-parallel", ranks, optimizer=optimizer), trained("sgd", 1, optimizer=optimizer))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_model_parallel_is_sgd_on_digits(ranks):
+    """The network of the README, 64-64-32-10 in float32."""
+    digits = dict(data="digits", hidden="64,32", dtype="float32", steps=60)
+    assert same_bits(dsgd.run(algorithm="model-parallel", simulate=ranks, **digits), dsgd.run(algorithm="sgd", **digits))
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_asynchronous_with_one_worker_is_sgd(servers):
+    result = trained(f"parameter-server:servers={servers},consistency=asp", servers + 1)
+    assert same_bits(result, trained("sgd", 1))
+
+
+def test_asynchronous_with_several_workers_is_not_bsp():
+    asp, bsp = trained("parameter-server:consistency=asp", 5, optimizer="sgd"), trained("parameter-server", 5, optimizer="sgd")
+    assert distance(asp, bsp) > 1e-3
+    assert asp.summary["train_loss"] < asp.records[0]["train_loss"]
+
+
+# --- probes
+
+
+@pytest.mark.parametrize("probe", ["local-sgd", "gossip"])
+def test_an_averaging_probe_on_one_rank_is_sgd(probe):
+    """It averages one vector: sgd without momentum, up to the rounding of (x + x + x) / 3."""
+    assert distance(trained(probe, 1, 1, "sgd"), trained("sgd", 1, 1, "sgd")) <= 1e-12
+    assert distance(trained(probe, 1, STEPS, "sgd"), trained("sgd", 1, STEPS, "sgd")) <= 1e-12
+
+
+@pytest.mark.parametrize("probe", ["local-sgd", "gossip"])
+def test_an_averaging_probe_on_several_ranks_is_not(probe):
+    assert distance(trained(probe, 3, STEPS, "sgd"), trained("sgd", 1, STEPS, "sgd")) > 1e-6
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5, 7])
+def test_top_k_of_everything_is_data_parallel(ranks):
+    assert same_bits(trained("top-k:ratio=1", ranks), trained("data-parallel", ranks))
+    assert not same_bits(trained("top-k:ratio=0.5", ranks), trained("data-parallel", ranks))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_pipeline_of_one_part_is_model_parallel(ranks):
+    assert same_bits(trained("pipeline:parts=1", ranks), trained("model-parallel", ranks))
+    assert 0 < distance(trained("pipeline:parts=3", ranks), trained("model-parallel", ranks)) < 1e-10
+
+
+# --- mutant: the mean of the workers' means
+
+
+def uneven(self, t, worker=None):
+    """Parts of 1, 5 and 58 samples of every batch of 64."""
+    rows = whole(self, t)
+    return rows if worker is None else rows[[0, 1, 6][worker] : [1, 6, 64][worker]]
+
+
+whole = Shuffled.rows
+gradient = Local.gradient
+
+
+def mean_of_means(self, x, t, scale):
+    """Every worker divides by its own samples, and the server by the number of workers."""
+    return gradient(self, x, t, scale=1 / (self.share(t) * len(self.comm.workers)))
+
+
+@pytest.mark.parametrize("steps, bound", [(1, 1e-12), (20, 1e-10)])
+@pytest.mark.parametrize("algorithm, ranks", [("data-parallel", 3), ("dsgd", 3), ("parameter-server", 4)])
+def test_a_mean_of_means_misses_the_bound(algorithm, ranks, steps, bound, monkeypatch):
+    batches = DATA | dict(data="teacher:samples=320,features=12,hidden=8,classes=4", batch_size=64, steps=steps)  # 4 × 64 samples
+    reference = dsgd.run(algorithm="sgd", **batches)
+    monkeypatch.setattr(Shuffled, "rows", uneven)
+    right = dsgd.run(algorithm=algorithm, simulate=ranks, **batches)
+    monkeypatch.setattr(Local, "gradient", mean_of_means)
+    wrong = dsgd.run(algorithm=algorithm, simulate=ranks, **batches)
+    assert [worker["samples"] for worker in wrong.summary["samples_per_worker"]] == [steps, 5 * steps, 58 * steps]
+    assert distance(right, reference) <= bound
+    assert distance(wrong, reference) > 1e6 * bound

@@ -1,0 +1,297 @@
+"""A run that was broken off and resumed ends with the bits, records and counts of one that was not."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+import dsgd
+from dsgd import rank as rank_module
+from dsgd.checkpoint import load
+from dsgd.errors import CheckpointError, UsageError
+from dsgd.records import read_records
+from launching import SLOW, TRAIN, mpirun, script, start, table
+from table import outcome, run_row, timeless
+
+# 242 training samples: nine steps an epoch, the last with 2 samples.  The run breaks off in step 7: in the middle of an
+# epoch and of the steps between two records.
+DATA = dict(data="teacher:samples=302,features=12,hidden=8,classes=4", hidden="40,16,8", batch_size=30, log_every=5, no_plot=True)
+STEPS, BREAK = 21, 7
+SYNCHRONOUS = {  # algorithm: sizes under mpirun
+    "data-parallel": (3, 4),
+    "dsgd": (3, 4),
+    "parameter-server": (3, 4),
+    "parameter-server:servers=2": (3, 4),
+    "model-parallel": (3, 4),
+    "local-sgd:period=3": (3, 4),
+    "gossip": (3, 4),
+    "top-k": (3, 4),
+    "pipeline": (3, 4),
+}
+OPTIMIZERS = ("sgd:momentum=0.9", "adam")
+
+
+def pairs(size, folder):
+    """[(unbroken row, broken row)] of every synchronous algorithm with every optimizer that has a state."""
+    found = []
+    for algorithm, sizes in SYNCHRONOUS.items():
+        for optimizer in OPTIMIZERS if size in sizes else ():
+            row = DATA | dict(algorithm=algorithm, optimizer=optimizer, steps=STEPS)
+            output = folder / f"{algorithm.replace(':', '-')}-{optimizer[:4]}"
+            found.append((row, row | dict(output=str(output), resume_at=BREAK)))
+    return found
+
+
+# --- synchronous algorithms, in both worlds
+
+
+@pytest.fixture(scope="module", params=["simulator", "mpi"])
+def outcomes(request, tmp_path_factory):
+    """outcomes(size): [(row, outcome of the unbroken run, outcome of the resumed run, its folder)] in one of the worlds."""
+
+    @cache
+    def run_all(size):
+        rows = [row for pair in pairs(size, tmp_path_factory.mktemp("runs")) for row in pair]
+        if request.param == "mpi":
+            results = table(size, rows)
+        else:
+            results = [json.loads(json.dumps(run_row(row | dict(simulate=size)))) for row in rows]
+        return [(rows[i], results[i], results[i + 1], rows[i + 1]["output"]) for i in range(0, len(rows), 2)]
+
+    return run_all
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_resumed_run_reaches_the_unbroken_bits(outcomes, size):
+    """Bits, records, samples of each worker, messages and bytes: everything but times."""
+    found = outcomes(size)
+    assert len(found) == 2 * len(SYNCHRONOUS)
+    assert not [(row["algorithm"], key, unbroken[key], resumed[key]) for row, unbroken, resumed, _ in found for key in unbroken if unbroken[key] != resumed[key]]
+    assert all(unbroken["steps"] == STEPS for _, unbroken, _, _ in found)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_the_files_hold_the_same_records(outcomes, size):
+    for row, unbroken, _, folder in outcomes(size):
+        assert timeless(read_records(folder)) == unbroken["records"], row
+        assert json.loads((dsgd.runner.Path(folder) / "summary.json").read_text())["params_sha256"] == unbroken["hash"]
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_other_sizes(size, tmp_path):
+    """One rank, and five, in the simulator, where a launch costs nothing."""
+    for algorithm in ("data-parallel", "dsgd") + (("sgd",) if size == 1 else ("parameter-server:servers=3",)):
+        row = DATA | dict(algorithm=algorithm, simulate=size, steps=STEPS)
+        broken = row | dict(output=str(tmp_path / algorithm.partition(":")[0]), resume_at=BREAK)
+        assert run_row(broken) == run_row(row)
+
+
+@pytest.mark.parametrize("lost", ["optimizer/m", "optimizer/v", "optimizer/steps", "x"])
+def test_every_vector_of_the_state_counts(lost, tmp_path, monkeypatch):
+    """A checkpoint whose moments were zeroed leads elsewhere: the equalities above do test that adam's are restored."""
+    row = DATA | dict(algorithm="data-parallel", simulate=2, optimizer="adam", steps=STEPS)
+    restore = rank_module.Rank._restore
+
+    def forget(self, arrays, manifest):
+        restore(self, arrays | {lost: np.zeros_like(arrays[lost])}, manifest)
+
+    monkeypatch.setattr(rank_module.Rank, "_restore", forget)
+    assert run_row(row | dict(output=str(tmp_path), resume_at=BREAK))["hash"] != run_row(row)["hash"]
+
+
+def test_a_run_may_be_resumed_more_than_once(tmp_path):
+    row = DATA | dict(algorithm="dsgd", simulate=3, optimizer="adam", output=str(tmp_path / "run"))
+    dsgd.run(**row, steps=5)
+    dsgd.run(**row, steps=10, resume=True)
+    result = dsgd.run(**row, steps=STEPS, resume=True)
+    assert result.summary["params_sha256"] == run_row(DATA | dict(algorithm="dsgd", simulate=3, optimizer="adam", steps=STEPS))["hash"]
+
+
+def test_epochs_may_be_raised(tmp_path):
+    """At the end of an epoch a record is due anyway, so all of them are equal."""
+    row = DATA | dict(algorithm="data-parallel", simulate=2, log_every=0)
+    dsgd.run(**row, epochs=1, output=str(tmp_path / "run"))
+    resumed = dsgd.run(**row, epochs=3, output=str(tmp_path / "run"), resume=True)
+    assert outcome(resumed) == outcome(dsgd.run(**row, epochs=3))
+    assert resumed.summary["epochs"] == 3
+
+
+# --- asynchronous, in the simulator: the order of the pushes is part of the result
+
+
+class Broken(Exception):
+    """What breaks a run off."""
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_an_asynchronous_run_goes_on_from_a_cut(servers, tmp_path, monkeypatch):
+    """Broken off while it writes its third checkpoint: the records after the second one are dropped, the work is done again."""
+    row = DATA | dict(algorithm=f"parameter-server:servers={servers},consistency=asp", simulate=servers + 3, steps=STEPS, checkpoint_every=4, log_every=1)
+    unbroken = dsgd.run(**row)
+    save, saved = rank_module.save, []
+
+    def break_off(*args):
+        if len(saved) == 2:
+            raise Broken
+        saved.append(save(*args))
+
+    monkeypatch.setattr(rank_module, "save", break_off)
+    with pytest.raises(Broken):
+        dsgd.run(**row, output=str(tmp_path / "run"))
+    monkeypatch.undo()
+    assert load(tmp_path / "run")[1]["step"] == 8 < read_records(tmp_path / "run")[-1]["step"]
+    resumed = dsgd.run(**row, output=str(tmp_path / "run"), resume=True)
+    assert outcome(resumed) == outcome(unbroken)
+    assert timeless(read_records(tmp_path / "run")) == timeless(unbroken.records)
+
+
+# --- refusals
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The flags of a finished run on two ranks."""
+    row = DATA | dict(algorithm="data-parallel", simulate=2, output=str(tmp_path / "run"))
+    dsgd.run(**row, steps=5)
+    return row
+
+
+OTHER = {
+    "lr": 0.01,
+    "algorithm": "dsgd",
+    "data": "teacher:samples=303,features=12,hidden=8,classes=4",
+    "seed": 1,
+    "batch_size": 31,
+    "hidden": "40,16",
+    "activation": "tanh",
+    "init": "glorot",
+    "dtype": "float64",
+    "optimizer": "sgd:momentum=0.8",
+    "checkpoint_every": 3,
+    "log_every": 2,
+    "threads": 2,
+}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_another_configuration_is_refused_by_name(finished, key):
+    with pytest.raises(UsageError, match=rf"run was trained with {key} = .*only steps and epochs may change"):
+        dsgd.run(**finished | {key: OTHER[key]}, steps=10, resume=True)
+
+
+def test_other_ranks_are_refused(finished):
+    with pytest.raises(UsageError, match="trained with other ranks: 2, not 3"):
+        dsgd.run(**finished | dict(simulate=3), steps=10, resume=True)
+
+
+def test_other_data_behind_the_same_name_is_refused(tmp_path):
+    """A file may change while its name does not."""
+    row = dict(data=str(tmp_path / "points.npz"), steps=3, simulate=2, no_plot=True, output=str(tmp_path / "run"))
+    X = np.arange(40.0).reshape(20, 2)
+    np.savez(tmp_path / "points.npz", X=X, y=np.arange(20) % 2)
+    dsgd.run(**row)
+    X[7, 1] += 1
+    np.savez(tmp_path / "points.npz", X=X, y=np.arange(20) % 2)
+    with pytest.raises(UsageError, match="trained with other data"):
+        dsgd.run(**row | dict(steps=6), resume=True)
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(finished, tmp_path):
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(UsageError):
+        dsgd.run(**finished | dict(seed=1), steps=10, resume=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_fewer_steps_than_done_are_refused(finished):
+    with pytest.raises(CheckpointError, match="at step 5 already, --steps asks for 4"):
+        dsgd.run(**finished, steps=4, resume=True)
+
+
+def test_resume_needs_a_folder():
+    with pytest.raises(UsageError, match="--resume needs the run's folder"):
+        dsgd.run(**DATA, steps=3, resume=True)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_resume_needs_a_checkpoint(exists, tmp_path):
+    folder = tmp_path / "run"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(CheckpointError, match="run: there is no checkpoint to resume from"):
+        dsgd.run(**DATA, steps=3, resume=True, output=str(folder))
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished, tmp_path):
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    with pytest.raises(UsageError, match="run holds a run already; --resume continues it"):
+        dsgd.run(**finished, steps=5)
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(finished, tmp_path, capsys):
+    for steps in (10, 15):
+        dsgd.run(**finished, steps=steps, resume=True)
+    damaged = tmp_path / "run" / "checkpoint.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    resumed = dsgd.run(**finished, steps=20, resume=True)
+    assert "checkpoint.npz: not a readable checkpoint" in (told := capsys.readouterr().out) and "going on from checkpoint-1.npz" in told
+    assert resumed.summary["params_sha256"] == dsgd.run(**finished | dict(output=""), steps=20).summary["params_sha256"]
+
+
+# --- killed, under mpirun
+
+
+def flags(**row):
+    return [word for key, value in row.items() for word in ([f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)])]
+
+
+def kill_a_rank_and_resume(row, folder, victim):
+    """Kill one rank with SIGKILL once there is a checkpoint, which ends the job; then resume; returns the step it was at."""
+    job = start(3, script(folder, SLOW), *flags(**row))
+    job.wait_for(lambda: (folder / "run" / "checkpoint.npz").exists())
+    ranks = job.ranks()
+    assert len(ranks) == 3
+    ranks[victim].kill()
+    assert job.wait().code != 0
+    assert not (folder / "run" / "summary.json").exists()
+    step = load(folder / "run")[1]["step"]
+    ended = mpirun(3, *TRAIN, *flags(**row), "--resume")
+    assert ended.code == 0, ended
+    return step
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_killed_job_resumes_to_the_unbroken_bits(victim, tmp_path):
+    row = DATA | dict(algorithm="data-parallel", steps=300, checkpoint_every=10, optimizer="adam")
+    step = kill_a_rank_and_resume(row | dict(output=tmp_path / "run"), tmp_path, victim)
+    assert 0 < step < 300 and step % 10 == 0
+    unbroken = outcome(dsgd.run(**row, simulate=3))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["params_sha256"], summary["messages_sent"], summary["bytes_sent"]) == (unbroken["hash"], unbroken["messages"], unbroken["bytes"])
+    assert timeless(read_records(tmp_path / "run")) == unbroken["records"]
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_killed_asynchronous_job_loses_no_push_and_applies_none_twice(victim, tmp_path):
+    """2 workers × 15 samples × 300 pushes each: as many are computed, and applied, as in a run that was not killed.
+
+    Every batch has 30 samples here and every push 15, so the samples count the pushes, whichever worker was faster.
+    What was computed after the checkpoint is gone with the killed processes, and neither counted nor applied.
+    """
+    row = dict(data="teacher:samples=375,features=12,hidden=8,classes=4", batch_size=30, no_plot=True, steps=300, checkpoint_every=10, log_every=5)
+    row |= dict(algorithm="parameter-server:consistency=asp", output=tmp_path / "run")
+    step = kill_a_rank_and_resume(row, tmp_path, victim)
+    assert 0 < step < 300 and step % 10 == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    records = read_records(tmp_path / "run")
+    steps = [record["step"] for record in records]
+    assert steps == sorted(set(steps)) and steps[-1] == summary["steps"] == 300
+    assert records[-1]["samples"] == 300 * 30  # applied, as the server counted them
+    assert sum(worker["samples"] for worker in summary["samples_per_worker"]) == 300 * 30  # computed, as the workers did
+    arrays, _ = load(tmp_path / "run")
+    assert sum(int(arrays[f"{worker}/own/gradients"][0]) for worker in (1, 2)) == 2 * 300
+    messages = 2 * 300 * 2 + 2 * 300  # a push and a pull from the worker, an answer from the server
+    assert summary["messages_sent"] == messages
+    assert np.isfinite(summary["test_loss"])

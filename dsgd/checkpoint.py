@@ -10,7 +10,6 @@ import io
 import json
 import os
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,9 @@ def unpack(data, path="checkpoint"):
             raise CheckpointError(f"{path}: format {manifest['format']}, this version reads format {FORMAT}")
         damaged = [name for name, array in arrays.items() if manifest["sha256"].pop(name) != digest(array)]
         missing = list(manifest["sha256"])
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, TypeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # damaged bytes make zipfile, zlib, NumPy and JSON raise almost anything
         raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).strip() or type(error).__name__})") from None
     if damaged or missing:
         raise CheckpointError(f"{path}: array {(damaged + missing)[0]!r} is {'damaged' if damaged else 'missing'}")

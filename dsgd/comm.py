@@ -71,7 +71,7 @@ class Comm(Protocol):
         """Start a send; x must not change until the request's wait() returns."""
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
-        """Start a receive."""
+        """Start a receive.  Wait for receives in the order in which they were started: under MPI waiting matches them."""
 
     def wait_any(self, requests):
         """(i, result) of the first request that is done."""

@@ -34,7 +34,7 @@ class Config:
     dtype: str = flag("model", "float32", "float32 or float64")
     optimizer: str = flag("optimizer", "sgd:momentum=0.9", ", ".join(OPTIMIZERS) + ", with options", "NAME[:momentum=0.9,...]")
     lr: float = flag("optimizer", 0.0, "step size; 0 stands for the optimizer's own: " + ", ".join(f"{k} {v}" for k, v in DEFAULT_LR.items()))
-    epochs: int = flag("optimizer", 30, "passes over the training set")
+    epochs: int = flag("optimizer", 40, "passes over the training set")
     steps: int = flag("optimizer", 0, "steps, in place of --epochs")
     seed: int = flag("optimizer", 0, "of everything random")
     algorithm: str = flag("distribution", "", "data-parallel by default, sgd on one rank; " + ", ".join(ALGORITHMS), "NAME[:option=value,...]")
@@ -119,8 +119,11 @@ def parser():
     return result
 
 
-def read_arguments(argv):
+def read_arguments(argv, launched=False):
     """(Config, whether to print it and stop) of a command line.
+
+    Args:
+        launched: whether a launcher has started the ranks, so that none are to be simulated.
 
     Raises:
         UsageError: in one line, with the nearest valid choice.
@@ -134,13 +137,27 @@ def read_arguments(argv):
     values = vars(namespace)
     file, shown = values.pop("config"), values.pop("print_config")
     given = {key: value for key, value in values.items() if value is not None}
-    saved = read_toml(file) if file else {}
+    going_on = given.keys() >= {"resume", "output"} and not file
+    saved = read_toml(file) if file else read_folder(given["output"], launched) if going_on else {}
     for values in (given, saved):
         if "epochs" in values and "steps" in values:
             raise UsageError("--epochs and --steps both say how long to train; give one of them")
     if "epochs" in given or "steps" in given:  # either replaces either: the command line wins
         saved = {key: value for key, value in saved.items() if key not in ("epochs", "steps")}
     return make(saved | given), shown
+
+
+def read_folder(folder, launched):
+    """{key: value} of the run in a folder, which --resume goes on with: only what changes has to be given again."""
+    path = Path(folder) / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values.pop("epochs" if values["steps"] else "steps")
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no run to resume; leave out --resume to start one there") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); give the run's flags in --config FILE.toml to resume without it") from None
+    return values | {"simulate": 0} if launched else values
 
 
 def make(values):

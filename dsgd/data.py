@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import zipfile
+import zlib
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -107,21 +108,28 @@ def split(X, y, classes, test, seed):
 def read_npz(path, *, seed, dtype, test: float = 0.2):
     """An .npz with X (n, ...) and y: whole numbers are classes (regrouped to 0 … C − 1), other numbers regression targets."""
     X, y = _members(path)
-    if X.ndim < 1 or len(X) != len(y) or not len(X):
-        raise DataError(path, f"X has shape {X.shape} and y {y.shape}: they need the same, non-zero number of rows")
-    for name, array in (("X", X), ("y", y)):
-        if array.dtype.kind not in "biuf":
-            raise DataError(path, f"{name} has dtype {array.dtype}, not numbers")
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            raise DataError(path, f"{name}[{', '.join(map(str, bad[0]))}] is {array[tuple(bad[0])]}, and {len(bad)} values in all are not finite", "clean the file first")
-    X = X.reshape(len(X), -1).astype(dtype)
+    if not (X.ndim and y.ndim and X.size) or len(X) != len(y):
+        raise DataError(path, f"X has shape {X.shape} and y {y.shape}: they need values, and the same number of rows")
+    X = _numbers(path, "X", X, dtype)
     if y.ndim == 1 and y.dtype.kind in "biu":
         labels, numbers = np.unique(y, return_inverse=True)
         if len(labels) < 2:
             raise DataError(path, f"y holds one class only ({labels[0]})")
         return split(X, numbers.astype(np.intp), len(labels), test, seed)
-    return split(X, y.reshape(len(y), -1).astype(dtype), 0, test, seed)
+    return split(X, _numbers(path, "y", y, dtype), 0, test, seed)
+
+
+def _numbers(path, name, array, dtype):
+    """An array of an .npz as rows of dtype, every value checked."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(path, f"{name} has dtype {array.dtype}, not numbers")
+    with np.errstate(over="ignore"):
+        numbers = array.astype(dtype)
+    bad = np.argwhere(~np.isfinite(numbers))
+    if len(bad):
+        at = ", ".join(map(str, bad[0]))
+        raise DataError(path, f"{name}[{at}] is {array[tuple(bad[0])]}, and {len(bad)} values in all are not finite in {numbers.dtype}", "clean the file first")
+    return numbers.reshape(len(numbers), -1)
 
 
 def _members(path):
@@ -129,17 +137,28 @@ def _members(path):
     try:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(member.file_size for member in archive.infolist())
-        if claimed > MAX_BYTES:
-            raise DataError(path, f"claims to hold {claimed} bytes, over the limit of {MAX_BYTES}")
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in ("X", "y") if name not in arrays]
+            if claimed > MAX_BYTES:
+                raise DataError(path, f"claims to hold {claimed} bytes, over the limit of {MAX_BYTES}")
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            missing = [name for name in ("X", "y") if name not in names]
             if missing:
-                raise DataError(path, f"has no array {missing[0]!r} (it has: {', '.join(arrays) or 'none'})", "np.savez(path, X=..., y=...)")
-            return arrays["X"], arrays["y"]
+                raise DataError(path, f"has no array {missing[0]!r} (it has: {', '.join(names) or 'none'})", "np.savez(path, X=..., y=...)")
+            return _member(archive, "X"), _member(archive, "y")
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
+    except Exception as error:  # damaged bytes make zipfile, zlib and NumPy raise almost anything
         raise DataError(path, f"not a readable .npz ({str(error).strip() or type(error).__name__})") from None
+
+
+def _member(archive, name):
+    """One array of an open .npz, read to its end: only there does zipfile compare the checksum."""
+    with archive.open(name + ".npy") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError(f"{name} is longer than its shape {array.shape}")
+    return array
 
 
 def _idx_file(folder, name):
@@ -155,7 +174,7 @@ def read_idx(path):
     try:
         raw = Path(path).read_bytes()
         raw = gzip.decompress(raw) if str(path).endswith(".gz") else raw
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"unreadable ({error})") from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise DataError(path, f"starts with {raw[:4].hex(' ')}, not with the magic number 00 00 08 of an IDX file of bytes")

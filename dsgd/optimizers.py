@@ -90,4 +90,4 @@ class Adam:
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam}  # in order of increasing complexity
-DEFAULT_LR = {"sgd": 0.05, "adam": 0.001}
+DEFAULT_LR = {"sgd": 0.01, "adam": 0.001}

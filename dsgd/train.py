@@ -16,7 +16,7 @@ def main(argv, backend=None):
 
     first = backend is None or backend.main
     agree = backend.agree if backend else lambda action: action()
-    config, shown = agree(lambda: read_arguments(argv))
+    config, shown = agree(lambda: read_arguments(argv, launched=backend is not None))
     if shown:
         if first:
             print(to_toml(config))

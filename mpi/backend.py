@@ -59,8 +59,9 @@ class MPIBackend:
 
     def run(self, main, *, roles, dtype, start, reduction):
         """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere."""
-        comm, observer = self._world.Dup(), self._world.Dup()
-        result = main(MPIComm(comm, roles, dtype, reduction), MPIComm(observer, roles, dtype))
-        comm.Free()  # not when a rank failed: this waits for all of them
-        observer.Free()
+        comm = MPIComm(self._world.Dup(), roles, dtype, reduction)
+        observer = MPIComm(self._world.Dup(), roles, dtype)
+        result = main(comm, observer)
+        comm.free()  # not when a rank failed: this waits for all of them
+        observer.free()
         return result

@@ -259,3 +259,9 @@ class MPIComm:
 
     def split(self, color, key=0):
         return MPIComm(self._world.Split(color, key), None, self.dtype)
+
+    def free(self):
+        """Give the communicators back; every rank calls this."""
+        for name in ("_tree", "_world"):  # _tree is there once something was summed
+            if name in vars(self):
+                getattr(self, name).Free()

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 
 # What launchers tell their processes: (number of ranks, this rank).  SLURM's are those of the step, not of the job.
 LAUNCHERS = {
@@ -30,7 +31,9 @@ def guard(main):
     """Run main() as one rank; returns the exit code.  Any failure ends the whole job, with one message."""
     size, rank = launched()
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mpi4py's about a foreign launcher: below, rank 0 says it once
+            from mpi4py import MPI
     except Exception as error:
         _die_before_mpi(error, rank)
     world = MPI.COMM_WORLD

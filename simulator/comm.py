@@ -212,7 +212,7 @@ class SimComm:
             request.guard = (x, _hash(x), self.world.line(sys._getframe()))
         network, kernel, pair = self.group.network, self.world.kernel, (self.rank, dest)
         eager = x.nbytes <= network.eager_limit
-        envelope = Envelope(effect, self._snapshot(x) if eager else x, header, None if eager else request)
+        envelope = Envelope(effect, self.world.pool.copy(x) if eager else x, header, None if eager else request)
         arrival = kernel.now + (network.transfer(x.nbytes) if eager else network.latency)
         arrival = self.group.last_arrival[pair] = max(arrival, self.group.last_arrival.get(pair, 0))
         self.group.under_way.setdefault(pair, deque()).append(envelope)
@@ -252,10 +252,6 @@ class SimComm:
             request.waiter = None
         return requests.index(first), first.wait()
 
-    def _snapshot(self, x):
-        """What travels: x itself if nobody can write it, else a copy."""
-        return x if not x.flags.writeable else self.world.pool.copy(x)
-
     def _arrive(self, pair):
         envelope, box = self.group.under_way[pair].popleft(), self.group.boxes[pair[1]]
         for request in box.posted:
@@ -275,7 +271,7 @@ class SimComm:
         send = envelope.send
         if self.world.trace is not None:
             self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
-        data = envelope.data if envelope.request is None else self._snapshot(envelope.data)
+        data = envelope.data if envelope.request is None else self.world.pool.copy(envelope.data)
         request.finish(Message(data, send.rank, send.tag, envelope.header))
         if envelope.request:
             kernel = self.world.kernel

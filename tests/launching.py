@@ -122,25 +122,23 @@ def table(size, rows, timeout=120):
     return json.loads(ended.out)
 
 
-def script(folder, body, name="script.py"):
-    """A Python file that runs `body`, the body of a function main(), as a guarded MPI rank; returns its path.
+def script(folder, body):
+    """A Python file that runs `body`, then the command line, like `python -m dsgd.train`; returns its path.
 
-    In it, MPI is imported first, as in dsgd.train; `train(*flags)` is the command line.
+    Under mpirun the body runs once MPI is up, as one guarded rank.
     """
     lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
     text = f'''import sys
-
-def train(*flags):
-    from dsgd.mpi.backend import MPIBackend
-    from dsgd.train import main
-    return main(list(flags) or sys.argv[1:], MPIBackend())
+from dsgd.mpi.launch import guard, launched
 
 def main():
 {lines}
-from dsgd.mpi.launch import guard
-sys.exit(guard(main))
+    from dsgd.train import main, mpi_main
+    return mpi_main() if launched()[0] else main(sys.argv[1:])
+
+sys.exit(guard(main) if launched()[0] else main())
 '''
-    path = Path(folder) / name
+    path = Path(folder) / "script.py"
     path.write_text(text)
     return path
 
@@ -154,5 +152,4 @@ def slow(*args, **options):
     time.sleep(0.005)
     return gradient(*args, **options)
 Local.gradient = slow
-return train()
 """

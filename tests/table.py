@@ -11,6 +11,7 @@ import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
@@ -53,11 +54,8 @@ def stop_wished_in(step):
         packet[STOP] = t + 1 == step
         return packet
 
-    Local.sign = sign_and_wish
-    try:
+    with patch.object(Local, "sign", sign_and_wish):
         yield
-    finally:
-        Local.sign = sign
 
 
 def run_row(row, backend=None):
@@ -66,15 +64,15 @@ def run_row(row, backend=None):
     from dsgd.algorithms import ALGORITHMS
     from dsgd.runner import run
 
-    ALGORITHMS.update(probes.ALGORITHMS)
     row = dict(row)
     resume_at = row.pop("resume_at", None)
-    if resume_at:
-        with stop_wished_in(resume_at):
-            stopped = run(backend=backend, **row)
-        assert stopped is None or stopped.summary["steps"] == resume_at, stopped.summary
-        row["resume"] = True
-    result = run(backend=backend, **row)
+    with patch.dict(ALGORITHMS, probes.ALGORITHMS):
+        if resume_at:
+            with stop_wished_in(resume_at):
+                stopped = run(backend=backend, **row)
+            assert stopped is None or stopped.summary["steps"] == resume_at, stopped.summary
+            row["resume"] = True
+        result = run(backend=backend, **row)
     return result and outcome(result)
 
 

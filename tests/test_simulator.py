@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dsgd
+from dsgd.errors import PeerError
 from dsgd.simulator import CollectiveMismatch, Deadlock, Network, World, simulate
 from dsgd.simulator.effects import BufferChanged
 from dsgd.simulator.kernel import Kernel
@@ -286,7 +287,7 @@ def test_time_of_computing():
 
 def test_timeout_is_virtual():
     def program(comm):
-        with pytest.raises(dsgd.simulator.comm.PeerError):
+        with pytest.raises(PeerError):
             comm.recv(timeout=3600)
         return comm.clock()
 

@@ -1,0 +1,64 @@
+"""The README's commands run, and its Python block prints what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    """The fenced blocks of the README that are marked with this word."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def shell(command, folder):
+    """A command as a reader types it: this environment first on the PATH, the checkout importable."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("command", [line for block in blocks("bash") for line in block.splitlines() if line.strip()])
+def test_a_command_of_the_readme_runs(command, folder):
+    """In order, in one folder, as a reader would."""
+    if "mpirun" in command:
+        pytest.importorskip("mpi4py")
+    done = shell(command, folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_two_worlds_of_the_readme_agree(folder):
+    """The README says that the first two commands print one hash."""
+    pytest.importorskip("mpi4py")
+    lines = [shell(command.replace("runs/", "again/"), folder).stdout for command in blocks("bash")[0].splitlines()]
+    hashes = {re.search(r"sha256 (\w+)", line)[1] for line in lines}
+    assert len(lines) == 2 and len(hashes) == 1
+
+
+def test_the_python_block_prints_what_the_readme_shows(folder):
+    (code,), shown = blocks("python"), blocks("text")[-1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    assert done.stdout == shown, done.stderr
+
+
+def test_every_algorithm_has_its_row():
+    from dsgd.algorithms import ALGORITHMS
+
+    rows = re.findall(r"^\| \[`([\w-]+)`\]", README, re.MULTILINE)
+    assert rows == list(ALGORITHMS)
+
+
+def test_the_files_that_the_readme_names_exist():
+    named = set(re.findall(r"\(([\w/.]+\.(?:py|md|cff))\)", README)) | set(re.findall(r"`(tests/\w+\.py)`", README))
+    assert named and all((ROOT / name).exists() for name in named)

@@ -155,7 +155,7 @@ def read_folder(folder, launched):
         values.pop("epochs" if values["steps"] else "steps")
     except FileNotFoundError:
         raise UsageError(f"{folder} holds no run to resume; leave out --resume to start one there") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is damaged ({error}); give the run's flags in --config FILE.toml to resume without it") from None
     return values | {"simulate": 0} if launched else values
 

@@ -99,6 +99,8 @@ def prepare(config, backend, objective):
     """The Job: data, objective, roles, all checked."""
     if config.simulate and not backend.virtual:
         raise UsageError("--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun")
+    if config.resume and not config.output:
+        raise UsageError("--resume needs the run's folder: --output FOLDER")
     config = config.settle(backend.size)
     name, options = config.parse_algorithm()
     if config.reduction != "tree" and not ALGORITHMS[name].reduces:
@@ -132,8 +134,6 @@ def facts(job):
 def restore(job, backend):
     """The job with the checkpoint of its folder: rank 0 reads it, everybody gets it, the configuration must be the same."""
     folder = job.config.output
-    if not folder:
-        raise UsageError("--resume needs the run's folder: --output FOLDER")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = backend.agree(lambda: pack(*load(folder)) if backend.main else b"")

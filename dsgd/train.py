@@ -22,7 +22,7 @@ def main(argv, backend=None):
             print(to_toml(config))
         return 0
     config = config.settle(backend.size if backend else max(1, config.simulate))
-    if not config.output:
+    if not config.output and not config.resume:
         config = replace(config, output=agree(lambda: next_folder(config)))
     wish, restore_signals = stop_on_signal(config)
     try:

@@ -217,7 +217,7 @@ class MPIComm:
 
     def scatter(self, parts, root=0):
         self._count("scatter", sum(part.nbytes for part in parts or ()), root)
-        lengths, dtype, out = np.zeros((self.size, 2), np.int64), 0, None
+        lengths, out = np.zeros((self.size, 2), np.int64), None
         if self.rank == root:
             lengths[:] = [(part.shape[0], DTYPES.index(part.dtype)) for part in parts]
         self._world.Bcast(lengths, root)

@@ -7,8 +7,9 @@ import numpy as np
 
 from dsgd.comm import Roles
 from dsgd.pool import Pool
-from dsgd.simulator.comm import Group, SimComm
+from dsgd.simulator.comm import SimComm
 from dsgd.simulator.effects import Deadlock
+from dsgd.simulator.group import Group
 from dsgd.simulator.kernel import Kernel
 from dsgd.simulator.network import Network
 from dsgd.simulator.tasks import CARRIERS, Raise

@@ -31,7 +31,7 @@ IMPORTED_ONLY_BY = {
     "mpi4py": "dsgd.mpi",
     "cupy": "dsgd.arrays dsgd.mpi.comm",
 }
-BEFORE_MPI = {"dsgd": {"pathlib"}, "dsgd.train": {"sys"}, "dsgd.mpi": set(), "dsgd.mpi.launch": {"os", "sys", "time", "traceback"}}
+BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.mpi", "dsgd.mpi.launch")
 
 
 def within(name, names):
@@ -69,7 +69,7 @@ def test_backends_are_imported_inside_a_function(module):
 
 @pytest.mark.parametrize("module", BEFORE_MPI)
 def test_nothing_but_the_standard_library_is_loaded_before_mpi(module):
-    assert set(imports(parse(module).body)) == BEFORE_MPI[module]
+    assert all(within(name, "stdlib") for name in imports(parse(module).body))
 
 
 def test_train_knows_only_two_modules_of_mpi():

@@ -89,7 +89,7 @@ BAD = {  # flags: a part of what is said
     ("--device", "gpu"): "--device gpu is not there yet",
     ("--device", "tpu"): "unknown device 'tpu'",
     ("--config", "no-such.toml"): "--config no-such.toml: ",
-    ("--resume",): "--resume",
+    ("--resume",): "--resume needs the run's folder: --output FOLDER",
 }
 
 
@@ -102,7 +102,7 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(command, flags, tmp_path):
     assert list(tmp_path.iterdir()) == []  # nothing is written before the configuration is known to be good
 
 
-SAMPLE = [("--hiden", "8"), ("--lr", "fast"), ("--algorithm", "sgd"), ("--device", "gpu"), ("--config", "no-such.toml")]
+SAMPLE = [("--hiden", "8"), ("--lr", "fast"), ("--algorithm", "sgd"), ("--loss", "mse"), ("--resume",), ("--config", "no-such.toml")]
 
 
 @pytest.mark.parametrize("flags", SAMPLE, ids=" ".join)
@@ -129,7 +129,7 @@ def test_a_process_of_its_own_says_the_same(flags, tmp_path):
         ("lr = ", "--config bad.toml"),
         ("learning_rate = 0.1", "unknown option 'learning_rate'"),
         ("lr = true", "lr = True is not a float"),
-        ("steps = 3.5", "steps = 3.5 is not a int"),
+        ("steps = 3.5", "steps = 3.5 is not an int"),
         ("algorithm = 'sdg'", "did you mean 'sgd'?"),
     ],
 )
@@ -230,6 +230,18 @@ def test_a_finished_folder_is_not_written_again(command):
     assert (code, out, err.count("\n")) == (2, "", 1) and "run holds a run already" in err
 
 
+def test_resume_takes_the_flags_from_the_folder(command, tmp_path):
+    """Only what changes is given again; anything else that differs is refused by name."""
+    flags = [*TINY, "--no-plot", "--simulate", "3", "--optimizer", "adam"]
+    command(*flags, "--output", "run")
+    code, out, err = command("--resume", "--output", "run", "--epochs", "4", "--seed", "1")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "run was trained with seed = 0, not 1" in err
+    code, out, err = command("--resume", "--output", "run", "--epochs", "4")
+    assert (code, err) == (0, "") and "from step 6" in out
+    command(*flags, "--epochs", "4", "--output", "unbroken")
+    assert summary(tmp_path / "run")["params_sha256"] == summary(tmp_path / "unbroken")["params_sha256"]
+
+
 def test_quiet_prints_the_last_line_only(command):
     code, out, err = command(*TINY, "--no-plot", "--quiet")
     assert (code, err, out.count("\n")) == (0, "", 1) and out.startswith("test accuracy ")
@@ -262,7 +274,7 @@ def test_regression_from_a_file(command, tmp_path):
     np.savez(tmp_path / "curve.npz", X=X, y=X @ [1.0, -2.0, 0.5])
     code, out, _ = command("--data", "curve.npz:test=0.3", "--hidden", "", "--simulate", "2", "--epochs", "20", "--output", "run")
     told = summary(tmp_path / "run")
-    assert code == 0 and told["test_accuracy"] is None and told["test_loss"] < 1e-3
+    assert code == 0 and told["test_accuracy"] is None and told["test_loss"] < 0.01  # of a variance of 5.25
     assert out.splitlines()[-1] == f"test loss {told['test_loss']:.6g}, parameters sha256 {told['params_sha256'][:16]}, run"
     assert (tmp_path / "run" / "convergence.png").exists()
 

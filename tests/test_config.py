@@ -1,5 +1,6 @@
 """The configuration: flags, TOML and run(**flags) are one thing; every bad value is one line with the remedy."""
 
+import json
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 from dsgd.algorithms import ALGORITHMS
 from dsgd.config import GROUPS, Config, make, parser, read_arguments, to_toml
 from dsgd.errors import UsageError
+from dsgd.optimizers import DEFAULT_LR
 
 CHANGED = dict(
     data="teacher:samples=100", batch_size=7, hidden="3", activation="tanh", loss="mse", init="glorot", dtype="float64",
     optimizer="adam:eps=1e-6", lr=1e-05, epochs=4, seed=9, algorithm="parameter-server:servers=2", simulate=4, threads=2,
-    output='runs/"a\\b" é 😀', resume=True, checkpoint_every=5, log_every=6, quiet=True, no_plot=True,
+    output='runs/"a\\b" é 😀', checkpoint_every=5, log_every=6, quiet=True, no_plot=True,
 )  # fmt: skip
 
 
@@ -49,7 +51,7 @@ def test_flags_and_keywords_are_the_same():
 def test_every_field_but_one_of_a_pair_is_changed_in_this_file():
     """So that a new field cannot be forgotten here."""
     left = {f.name for f in fields(Config) if getattr(Config(**CHANGED), f.name) == f.default}
-    assert left == {"steps", "partition", "reduction", "device"}
+    assert left == {"steps", "resume", "partition", "reduction", "device"}
 
 
 def test_every_field_is_a_flag_with_a_help_text():
@@ -65,7 +67,7 @@ def test_the_printed_configuration_is_read_back(changes, tmp_path):
     config, shown = read_arguments([*flags(**changes), "--print-config"])
     file = tmp_path / "config.toml"
     file.write_text(to_toml(config), encoding="utf-8")
-    assert shown and read("--config", str(file)) == replace(config, resume=False)
+    assert shown and read("--config", str(file)) == config
 
 
 @settings(deadline=None)
@@ -96,6 +98,23 @@ def test_the_command_line_wins_over_the_file(tmp_path):
 def test_a_length_on_the_command_line_replaces_either_length_of_the_file(tmp_path, file, argv, expected):
     """A file's steps must not overrule --epochs."""
     assert read("--config", toml(tmp_path, file), argv, "5") == expected
+
+
+def test_a_resumed_run_takes_its_flags_from_its_folder(tmp_path):
+    run = Config(**CHANGED | {"output": str(tmp_path)})
+    (tmp_path / "config.json").write_text(json.dumps(asdict(run)))
+    assert read("--resume", "--output", str(tmp_path)) == replace(run, resume=True)
+    assert read("--resume", "--output", str(tmp_path), "--steps", "9") == replace(run, resume=True, epochs=Config.epochs, steps=9)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", "3", "\xff"])
+def test_a_resumed_run_whose_flags_are_damaged_says_so(tmp_path, text):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    assert f"{tmp_path / 'config.json'} is damaged" in refused("--resume", "--output", str(tmp_path))
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
+    assert "holds no run to resume; leave out --resume" in refused("--resume", "--output", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +193,7 @@ def test_an_unknown_or_mistyped_keyword_is_refused():
 
 def test_the_number_of_ranks_settles_the_rest():
     assert (Config().settle(1).algorithm, Config().settle(4).algorithm) == ("sgd", "data-parallel")
-    assert (Config().settle(1).lr, Config(optimizer="adam:eps=1e-7").settle(1).lr) == (0.05, 0.001)
+    assert (Config().settle(1).lr, Config(optimizer="adam:eps=1e-7").settle(1).lr) == (DEFAULT_LR["sgd"], DEFAULT_LR["adam"])
     assert Config(algorithm="dsgd", lr=0.3).settle(4) == Config(algorithm="dsgd", lr=0.3)
 
 

@@ -55,7 +55,7 @@ def test_name_at_names_the_array_of_every_element(shapes):
 
 
 def test_an_empty_array_owns_no_element():
-    layout = Layout({"first": (2,), "empty": (0, 4), "last": (1,)})
+    layout = Layout({"first": (2,), "none": (0, 4), "last": (1,)})
     assert [layout.name_at(i) for i in range(3)] == ["first", "first", "last"]
 
 

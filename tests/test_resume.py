@@ -121,6 +121,20 @@ def test_epochs_may_be_raised(tmp_path):
     assert resumed.summary["epochs"] == 3
 
 
+@pytest.mark.parametrize("algorithm, size", [("data-parallel", 3), ("parameter-server:servers=2", 4), ("top-k", 3)])
+def test_a_simulated_run_goes_on_under_mpirun(algorithm, size, tmp_path):
+    """The checkpoint of one world is that of the other."""
+    row = DATA | dict(algorithm=algorithm, optimizer="adam")
+    unbroken = json.loads(json.dumps(run_row(row | dict(simulate=size, steps=STEPS))))
+    begun = row | dict(output=str(tmp_path / "run"))
+    run_row(begun | dict(simulate=size, steps=10))  # 10: a record is due there in an unbroken run too
+    (went_on,) = table(size, [begun | dict(steps=STEPS, resume=True)])
+    assert (went_on.pop("pids"), unbroken.pop("pids")) == (len(went_on["shares"]), 1)
+    for outcome in (went_on, unbroken):  # where the first part ended there was an evaluation, and nowhere else a difference
+        outcome["records"] = [{key: value for key, value in record.items() if not key.startswith("test_")} for record in outcome["records"]]
+    assert went_on == unbroken
+
+
 # --- asynchronous, in the simulator: the order of the pushes is part of the result
 
 
@@ -162,7 +176,7 @@ def finished(tmp_path):
 
 
 OTHER = {
-    "lr": 0.01,
+    "lr": 0.123,
     "algorithm": "dsgd",
     "data": "teacher:samples=303,features=12,hidden=8,classes=4",
     "seed": 1,

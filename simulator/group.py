@@ -1,0 +1,102 @@
+"""The members of a communicator, and how they meet in a collective."""
+
+import sys
+
+import numpy as np
+
+from dsgd.arrays import readonly
+from dsgd.collectives import tree_sum
+from dsgd.simulator.effects import CollectiveMismatch
+from dsgd.simulator.mailbox import Mailbox
+
+
+class Group:
+    """What the members of one communicator share: their mailboxes and the collective they are meeting in.
+
+    network is None for observers, whose calls take no time and leave no trace.
+    """
+
+    def __init__(self, world, ranks, network):
+        self.world, self.ranks, self.network = world, ranks, network
+        self.boxes = [Mailbox() for _ in ranks]
+        self.arrivals = {}  # member -> (effect, argument) of the collective under way
+        self.last_arrival = {}  # (source, dest) -> time: messages between two ranks do not overtake each other,
+        self.under_way = {}  # (source, dest) -> envelopes, in order: also when they arrive at one time, in shuffled order
+
+    def meet(self, member, effect, argument):
+        """A member arrives at a collective; the last one completes it for all."""
+        world = self.world
+        if len(self.ranks) == 1:  # nobody to wait for
+            return COLLECTIVES[effect.kind](self, [argument], effect.root)[0]
+        if self.arrivals:
+            self._compare(next(iter(self.arrivals.values()))[0], effect)
+        self.arrivals[member] = (effect, argument)
+        if len(self.arrivals) == len(self.ranks):
+            arrivals, self.arrivals = self.arrivals, {}
+            effects, arguments = zip(*(arrivals[m] for m in range(len(self.ranks))))
+            results = COLLECTIVES[effect.kind](self, arguments, effect.root)
+            delay = self.network.collective(effect.kind, len(self.ranks), max(e.nbytes for e in effects)) if self.network else 0
+            for rank, result in zip(self.ranks, results):
+                world.kernel.at(world.kernel.now + delay, world.resume, rank, result)
+        return world.suspend(self.ranks[member], effect)
+
+    def _compare(self, first, effect):
+        same_length = effect.kind not in ("reduce", "allreduce", "bcast", "reduce_scatter") or effect.nbytes == first.nbytes
+        if (effect.kind, effect.root, effect.number) == (first.kind, first.root, first.number) and same_length:
+            return
+        world = self.world
+        raise CollectiveMismatch(
+            f"rank {effect.rank} calls {effect}, but rank {first.rank} waits in {first}\n"
+            f"  rank {effect.rank}: {world.line(sys._getframe())}\n  rank {first.rank}: {world.line(world.tasks[first.rank].frame)}"
+        )
+
+
+def _same(group, result):
+    return [result] * len(group.ranks)
+
+
+def _only(group, root, result):
+    return [result if member == root else None for member in range(len(group.ranks))]
+
+
+def _sum(group, parts, root=0):
+    out = group.world.pool.take(len(parts[0]), parts[0].dtype)
+    return readonly(tree_sum(parts, out))
+
+
+def _copies(group, parts):
+    return [group.world.pool.copy(part) for part in parts]
+
+
+def _reduce_scatter(group, arguments, root):
+    total = _sum(group, [x for x, _ in arguments])
+    ends = np.cumsum(arguments[0][1])
+    return [total[end - count : end] for end, count in zip(ends, arguments[0][1])]
+
+
+def _alltoall(group, arguments, root):
+    return [_copies(group, [parts[member] for parts in arguments]) for member in range(len(group.ranks))]
+
+
+def _split(group, arguments, root):
+    groups = {}
+    for color in sorted({color for color, _ in arguments}):
+        members = sorted((key, member) for member, (c, key) in enumerate(arguments) if c == color)
+        ranks = [member for _, member in members]
+        shared = Group(group.world, tuple(group.ranks[m] for m in ranks), group.network)
+        groups |= {member: (shared, place) for place, member in enumerate(ranks)}
+    return [groups[member] for member in range(len(group.ranks))]
+
+
+COLLECTIVES = {  # (group, [argument of each member], root) -> [result for each member]
+    "bcast": lambda group, parts, root: _same(group, group.world.pool.copy(parts[root])),
+    "reduce": lambda group, parts, root: _only(group, root, _sum(group, parts)),
+    "allreduce": lambda group, parts, root: _same(group, _sum(group, parts)),
+    "reduce_scatter": _reduce_scatter,
+    "gather": lambda group, parts, root: _only(group, root, _copies(group, parts)),
+    "allgather": lambda group, parts, root: _same(group, _copies(group, parts)),
+    "scatter": lambda group, parts, root: _copies(group, parts[root]),
+    "alltoall": _alltoall,
+    "barrier": lambda group, parts, root: _same(group, None),
+    "split": _split,
+}

@@ -1,0 +1,76 @@
+"""Messages between simulated ranks, from the send to the receive."""
+
+from collections import deque
+
+from dsgd.comm import ANY_SOURCE, ANY_TAG
+
+
+class Envelope:
+    """A message on its way: from the send until it is matched with a receive."""
+
+    __slots__ = ("send", "data", "header", "request", "taken")
+
+    def __init__(self, send, data, header, request):
+        self.send, self.data, self.header, self.request = send, data, header, request
+        self.taken = False
+
+
+class Mailbox:
+    """Messages that have arrived and receives that were posted, each in order; one of the two is always empty of matches."""
+
+    def __init__(self):
+        self.arrived = deque()
+        self.by_sender = {}  # (source, tag) -> deque: the common receive looks in one place
+        self.posted = []
+
+    def put(self, envelope):
+        self.arrived.append(envelope)
+        self.by_sender.setdefault((envelope.send.rank, envelope.send.tag), deque()).append(envelope)
+
+    def take(self, source, tag):
+        """The first arrival that matches, or None."""
+        if source == ANY_SOURCE or tag == ANY_TAG:
+            while self.arrived and self.arrived[0].taken:
+                self.arrived.popleft()
+            found = next((e for e in self.arrived if not e.taken and matches(e, source, tag)), None)
+            if found:
+                queue = self.by_sender[found.send.rank, found.send.tag]
+                queue.remove(found)
+        else:
+            queue = self.by_sender.get((source, tag))
+            found = queue.popleft() if queue else None
+            while self.arrived and (self.arrived[0].taken or self.arrived[0] is found):
+                self.arrived.popleft()
+        if found:
+            found.taken = True
+        return found
+
+
+def matches(envelope, source, tag):
+    """Whether a receive from `source` with `tag` takes this message."""
+    return source in (ANY_SOURCE, envelope.send.rank) and tag in (ANY_TAG, envelope.send.tag)
+
+
+class SimRequest:
+    """A send or receive under way; `waiter` is the rank that is suspended until it is done."""
+
+    __slots__ = ("comm", "effect", "done", "result", "waiter", "guard")
+
+    def __init__(self, comm, effect):
+        self.comm, self.effect = comm, effect
+        self.done, self.result, self.waiter = False, None, None
+        self.guard = None  # (buffer, its hash, file:line) of a send, with check=True
+
+    def finish(self, result):
+        self.done, self.result = True, result
+        if self.waiter is not None:
+            waiter, self.waiter = self.waiter, None
+            self.comm.world.resume(waiter, self)
+
+    def wait(self):
+        if not self.done:
+            self.waiter = self.comm.world_rank
+            self.comm.world.suspend(self.waiter, self.effect)
+        if self.guard:
+            self.comm.verify(*self.guard)
+        return self.result

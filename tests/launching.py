@@ -68,15 +68,18 @@ class Job:
                 raise AssertionError(f"ended with {self.process.returncode}, or not ready after {timeout} s:\n{out}\n{err}")
             time.sleep(0.005)
 
-    def wait(self, timeout=60):
-        """Ended, once it has; an error if it takes longer, or leaves a process behind."""
+    def wait(self, timeout=60, grace=5):
+        """Ended, once it has; an error if it takes longer, or leaves a process behind.
+
+        grace: a launcher may return a moment (s) before the ranks that it has killed are gone.
+        """
         try:
             out, err = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             self.kill()
             out, err = self.process.communicate()
             raise AssertionError(f"still running after {timeout} s:\n{out}\n{err}") from None
-        end = time.monotonic() + 5  # a launcher may return a moment before the ranks that it has killed are gone
+        end = time.monotonic() + grace
         while left := self.processes():
             if time.monotonic() > end:
                 self.kill()

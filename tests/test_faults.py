@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 import dsgd
@@ -29,6 +30,16 @@ def one_line(ended, code, *parts):
     assert "Traceback" not in ended.err, ended
     for part in parts:
         assert part in ended.lines[0], ended
+
+
+def test_what_is_left_behind_is_seen():
+    """By every test here: a process that outlives its launcher, in a session of its own, is found, named and killed."""
+    orphan = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True, stdout=-3, stderr=-3)"
+    job = Job(sys.executable, "-W", "ignore", "-c", orphan)
+    with pytest.raises(AssertionError, match="left behind"):
+        job.wait(grace=0.1)
+    psutil.wait_procs(job.processes(), timeout=5)
+    assert job.processes() == []
 
 
 # --- a rank that raises

@@ -130,8 +130,8 @@ def test_a_simulated_run_goes_on_under_mpirun(algorithm, size, tmp_path):
     run_row(begun | dict(simulate=size, steps=10))  # 10: a record is due there in an unbroken run too
     (went_on,) = table(size, [begun | dict(steps=STEPS, resume=True)])
     assert (went_on.pop("pids"), unbroken.pop("pids")) == (len(went_on["shares"]), 1)
-    for outcome in (went_on, unbroken):  # where the first part ended there was an evaluation, and nowhere else a difference
-        outcome["records"] = [{key: value for key, value in record.items() if not key.startswith("test_")} for record in outcome["records"]]
+    for found in (went_on, unbroken):  # where the first part ended there was an evaluation, and nowhere else a difference
+        found["records"] = [{key: value for key, value in record.items() if not key.startswith("test_")} for record in found["records"]]
     assert went_on == unbroken
 
 

@@ -133,7 +133,7 @@ def in_rank_order(parts, out):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_sum_in_rank_order_is_seen_from_four_ranks_on(worlds, dtype, monkeypatch):
-    monkeypatch.setattr("dsgd.simulator.comm.tree_sum", in_rank_order)
+    monkeypatch.setattr("dsgd.simulator.group.tree_sum", in_rank_order)
     mutant = {size: run_row(DATA | dict(algorithm="data-parallel", dtype=dtype, optimizer="sgd", simulate=size))["hash"] for size in SIZES[1:]}
     assert {size: mutant[size] == hash_of(worlds, size, dtype) for size in mutant} == {2: True, 3: True, 4: False, 5: False, 7: False}
 

@@ -12,7 +12,15 @@ def main():
     taken = []
 
     def epoch():
-        config = Config(data="fashion-mnist", hidden="128", batch_size=BATCH, epochs=1, optimizer="sgd", lr=0.05, algorithm="data-parallel")
+        config = Config(
+            data="fashion-mnist",
+            hidden="128",
+            batch_size=BATCH,
+            epochs=1,
+            optimizer="sgd",
+            lr=0.05,
+            algorithm="data-parallel",
+        )
         result = run(config)
         taken.append(result.seconds["steps"])
 

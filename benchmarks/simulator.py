@@ -48,7 +48,9 @@ def overhead(workers, steps, rounds=7):
             comm = world.comm(rank)
             local = locals_[rank] = locals_[rank] or Local(comm, objective, sampler)
             local.comm, states[rank].t = comm, 0
-            for _ in ALGORITHMS["data-parallel"].run(comm, local, states[rank], optimizer=SGD(), schedule=constant(lr=1e-6), steps=steps):
+            for _ in ALGORITHMS["data-parallel"].run(
+                comm, local, states[rank], optimizer=SGD(), schedule=constant(lr=1e-6), steps=steps
+            ):
                 states[rank].heads.clear()
 
         world.run(main)
@@ -93,15 +95,23 @@ CROWDS = {
 
 def crowd(call):
     """(seconds, peak MB) of a run in a process of its own."""
-    code = f"import time\nfrom dsgd import run, Quadratic\nt = time.perf_counter()\n{call}\nprint(time.perf_counter() - t)"
-    code += "\nprint(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
-    return map(float, subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+    code = (
+        f"import time\nfrom dsgd import run, Quadratic\nt = time.perf_counter()\n{call}\nprint(time.perf_counter() - t)"
+    )
+    code += (
+        "\nprint(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    return map(
+        float, subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    )
 
 
 def main():
     for workers, steps in ((16, 20), (64, 6), (256, 2)):
         simulated, plain = overhead(workers, steps)
-        print(f"  N = {workers:3d}: a simulated worker-step {simulated * 1e6:.0f} µs, in a plain loop {plain * 1e6:.0f} µs: {simulated / plain:.2f} ×")
+        print(
+            f"  N = {workers:3d}: a simulated worker-step {simulated * 1e6:.0f} µs, in a plain loop {plain * 1e6:.0f} µs: {simulated / plain:.2f} ×"
+        )
     print(f"  an event without arithmetic at 1,000 ranks: {min(event() for _ in range(5)) * 1e6:.1f} µs")
     for name, call in CROWDS.items():
         seconds, megabytes = crowd(call)

@@ -48,7 +48,9 @@ def dsgd_steps():
             comm = world.comm(0)
             local = local or Local(comm, objective, sampler)
             local.comm, state.t = comm, 0
-            for _ in ALGORITHMS["data-parallel"].run(comm, local, state, optimizer=SGD(), schedule=constant(lr=1e-6), steps=CHUNK):
+            for _ in ALGORITHMS["data-parallel"].run(
+                comm, local, state, optimizer=SGD(), schedule=constant(lr=1e-6), steps=CHUNK
+            ):
                 state.heads.clear()
 
         world.run(main)

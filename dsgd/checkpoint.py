@@ -1,8 +1,8 @@
 """Checkpoints: one npz with a manifest and a sha256 of every array, written whole or not at all.  Never pickle.
 
-    x, optimizer/NAME            the whole vectors, put together from the ranks that own their ranges
-    RANK/own/NAME, RANK/counters what only that rank has
-    manifest                     JSON: format, step, virtual clock, configuration, sha256 of each array
+x, optimizer/NAME            the whole vectors, put together from the ranks that own their ranges
+RANK/own/NAME, RANK/counters what only that rank has
+manifest                     JSON: format, step, virtual clock, configuration, sha256 of each array
 """
 
 import hashlib
@@ -62,7 +62,9 @@ def unpack(data, path="checkpoint"):
     except CheckpointError:
         raise
     except Exception as error:  # damaged bytes make zipfile, zlib, NumPy and JSON raise almost anything
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).strip() or type(error).__name__})") from None
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({str(error).strip() or type(error).__name__})"
+        ) from None
     if damaged or missing:
         raise CheckpointError(f"{path}: array {(damaged + missing)[0]!r} is {'damaged' if damaged else 'missing'}")
     return arrays, manifest
@@ -81,7 +83,11 @@ def load(folder):
                 return found
             except CheckpointError as error:
                 problems.append(str(error))
-    raise CheckpointError(problems[0] if problems else f"{folder}: there is no checkpoint to resume from; leave out --resume, or see --checkpoint-every")
+    raise CheckpointError(
+        problems[0]
+        if problems
+        else f"{folder}: there is no checkpoint to resume from; leave out --resume, or see --checkpoint-every"
+    )
 
 
 def digest(array):

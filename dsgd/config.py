@@ -24,7 +24,9 @@ def flag(group, default, text, metavar=None):
 
 @dataclass(frozen=True)
 class Config:
-    data: str = flag("data", "digits", "digits, fashion-mnist, teacher or FILE.npz, with options", "NAME[:test=0.2,...]")
+    data: str = flag(
+        "data", "digits", "digits, fashion-mnist, teacher or FILE.npz, with options", "NAME[:test=0.2,...]"
+    )
     batch_size: int = flag("data", 32, "global batch: samples of one step over all workers")
     partition: str = flag("data", "shuffled", "which worker gets which samples: shuffled")
     hidden: str = flag("model", "64,32", "widths of the hidden layers; '' for none", "N,N,...")
@@ -32,13 +34,26 @@ class Config:
     loss: str = flag("model", "auto", "auto (by the labels), " + ", ".join(LOSSES))
     init: str = flag("model", "he", ", ".join(INITS))
     dtype: str = flag("model", "float32", "float32 or float64")
-    optimizer: str = flag("optimizer", "sgd:momentum=0.9", ", ".join(OPTIMIZERS) + ", with options", "NAME[:momentum=0.9,...]")
-    lr: float = flag("optimizer", 0.0, "step size; 0 stands for the optimizer's own: " + ", ".join(f"{k} {v}" for k, v in DEFAULT_LR.items()))
+    optimizer: str = flag(
+        "optimizer", "sgd:momentum=0.9", ", ".join(OPTIMIZERS) + ", with options", "NAME[:momentum=0.9,...]"
+    )
+    lr: float = flag(
+        "optimizer",
+        0.0,
+        "step size; 0 stands for the optimizer's own: " + ", ".join(f"{k} {v}" for k, v in DEFAULT_LR.items()),
+    )
     epochs: int = flag("optimizer", 40, "passes over the training set")
     steps: int = flag("optimizer", 0, "steps, in place of --epochs")
     seed: int = flag("optimizer", 0, "of everything random")
-    algorithm: str = flag("distribution", "", "data-parallel by default, sgd on one rank; " + ", ".join(ALGORITHMS), "NAME[:option=value,...]")
-    reduction: str = flag("distribution", "tree", "order of sums over workers: tree (written) or native (the MPI library's)")
+    algorithm: str = flag(
+        "distribution",
+        "",
+        "data-parallel by default, sgd on one rank; " + ", ".join(ALGORITHMS),
+        "NAME[:option=value,...]",
+    )
+    reduction: str = flag(
+        "distribution", "tree", "order of sums over workers: tree (written) or native (the MPI library's)"
+    )
     simulate: int = flag("distribution", 0, "ranks in this process, on a virtual clock, instead of mpirun's", "N")
     threads: int = flag("distribution", 1, "BLAS threads of a worker")
     device: str = flag("distribution", "cpu", "cpu; gpu is not there yet")
@@ -50,12 +65,26 @@ class Config:
     no_plot: bool = flag("output", False, "do not draw convergence.png")
 
     def __post_init__(self):
-        for known, least in (("batch_size", 1), ("epochs", 1), ("steps", 0), ("simulate", 0), ("threads", 1), ("checkpoint_every", 0), ("log_every", 0), ("seed", 0)):
+        for known, least in (
+            ("batch_size", 1),
+            ("epochs", 1),
+            ("steps", 0),
+            ("simulate", 0),
+            ("threads", 1),
+            ("checkpoint_every", 0),
+            ("log_every", 0),
+            ("seed", 0),
+        ):
             if getattr(self, known) < least:
                 raise UsageError(f"--{known.replace('_', '-')} {getattr(self, known)} must be at least {least}")
         if not 0 <= self.lr < float("inf"):
             raise UsageError(f"--lr {self.lr} must be a positive number")
-        for name, table in (("activation", ACTIVATIONS), ("init", INITS), ("loss", ["auto", *LOSSES]), ("partition", ["shuffled"])):
+        for name, table in (
+            ("activation", ACTIVATIONS),
+            ("init", INITS),
+            ("loss", ["auto", *LOSSES]),
+            ("partition", ["shuffled"]),
+        ):
             choose(name, getattr(self, name), dict.fromkeys(table))
         choose("dtype", self.dtype, dict.fromkeys(("float32", "float64")))
         choose("reduction", self.reduction, dict.fromkeys(("tree", "native")))
@@ -105,7 +134,11 @@ class Parser(argparse.ArgumentParser):
 
 def parser():
     """The command line: one flag for each field of Config, grouped."""
-    result = Parser(prog="python -m dsgd.train", allow_abbrev=False, description="Train a network on one worker, on simulated ranks (--simulate N) or under mpirun: the same flags everywhere.")
+    result = Parser(
+        prog="python -m dsgd.train",
+        allow_abbrev=False,
+        description="Train a network on one worker, on simulated ranks (--simulate N) or under mpirun: the same flags everywhere.",
+    )
     groups = {name: result.add_argument_group(name) for name in GROUPS}
     for f in fields(Config):
         name, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
@@ -113,9 +146,13 @@ def parser():
             groups[f.metadata["group"]].add_argument(name, action="store_true", default=None, help=text)
         else:
             shown = text + ("" if f.default in ("", 0, 0.0) else f" (default: {f.default})")
-            groups[f.metadata["group"]].add_argument(name, default=None, help=shown.replace("%", "%%"), metavar=f.metadata["metavar"])
+            groups[f.metadata["group"]].add_argument(
+                name, default=None, help=shown.replace("%", "%%"), metavar=f.metadata["metavar"]
+            )
     groups["output"].add_argument("--config", metavar="FILE.toml", help="read flags from a file; the command line wins")
-    groups["output"].add_argument("--print-config", action="store_true", help="print the configuration as TOML and stop")
+    groups["output"].add_argument(
+        "--print-config", action="store_true", help="print the configuration as TOML and stop"
+    )
     return result
 
 
@@ -133,7 +170,11 @@ def read_arguments(argv, launched=False):
     if unknown:
         names = [name for action in known._actions for name in action.option_strings if name.startswith("--")]
         word = unknown[0].partition("=")[0]
-        raise UsageError(f"unknown argument {unknown[0]!r}; " + (nearest(word, names) if word.startswith("-") else "flags begin with --").partition("choices:")[0] + "see --help")
+        raise UsageError(
+            f"unknown argument {unknown[0]!r}; "
+            + (nearest(word, names) if word.startswith("-") else "flags begin with --").partition("choices:")[0]
+            + "see --help"
+        )
     values = vars(namespace)
     file, shown = values.pop("config"), values.pop("print_config")
     given = {key: value for key, value in values.items() if value is not None}
@@ -156,7 +197,9 @@ def read_folder(folder, launched):
     except FileNotFoundError:
         raise UsageError(f"{folder} holds no run to resume; leave out --resume to start one there") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); give the run's flags in --config FILE.toml to resume without it") from None
+        raise UsageError(
+            f"{path} is damaged ({error}); give the run's flags in --config FILE.toml to resume without it"
+        ) from None
     return values | {"simulate": 0} if launched else values
 
 
@@ -192,4 +235,8 @@ def read_toml(path):
 def to_toml(config):
     """A TOML file that --config reads back to the same configuration."""
     skip = "epochs" if config.steps else "steps"
-    return "\n".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in asdict(config).items() if key not in (skip, "resume"))
+    return "\n".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in asdict(config).items()
+        if key not in (skip, "resume")
+    )

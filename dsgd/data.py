@@ -52,7 +52,11 @@ def fashion_mnist(*, seed, dtype):
     """60,000 + 10,000 images of clothes, 28 × 28 pixels of 0 to 255, in 10 classes (Zalando; MIT licence)."""
     folder = next((f for f in (os.environ.get("DSGD_DATA"), FASHION) if f and Path(f).is_dir()), None)
     if folder is None:
-        raise DataError("fashion-mnist", "no files found", f"apt-get install dataset-fashion-mnist, or set DSGD_DATA to a folder with the IDX files (looked in {FASHION})")
+        raise DataError(
+            "fashion-mnist",
+            "no files found",
+            f"apt-get install dataset-fashion-mnist, or set DSGD_DATA to a folder with the IDX files (looked in {FASHION})",
+        )
     parts = []
     for prefix in ("train", "t10k"):
         images = read_idx(_idx_file(folder, f"{prefix}-images-idx3-ubyte"))
@@ -63,7 +67,9 @@ def fashion_mnist(*, seed, dtype):
     return Dataset(*parts, classes=10)
 
 
-def teacher(*, seed, dtype, samples: int = 10000, features: int = 64, hidden: int = 32, classes: int = 10, test: float = 0.2):
+def teacher(
+    *, seed, dtype, samples: int = 10000, features: int = 64, hidden: int = 32, classes: int = 10, test: float = 0.2
+):
     """Normal features, labelled by the largest output of a random network features-hidden-classes: any size, seeded."""
     for name, value in (("samples", samples), ("features", features), ("hidden", hidden), ("classes", classes)):
         if value < 1:
@@ -128,7 +134,11 @@ def _numbers(path, name, array, dtype):
     bad = np.argwhere(~np.isfinite(numbers))
     if len(bad):
         at = ", ".join(map(str, bad[0]))
-        raise DataError(path, f"{name}[{at}] is {array[tuple(bad[0])]}, and {len(bad)} values in all are not finite in {numbers.dtype}", "clean the file first")
+        raise DataError(
+            path,
+            f"{name}[{at}] is {array[tuple(bad[0])]}, and {len(bad)} values in all are not finite in {numbers.dtype}",
+            "clean the file first",
+        )
     return numbers.reshape(len(numbers), -1)
 
 
@@ -142,7 +152,11 @@ def _members(path):
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             missing = [name for name in ("X", "y") if name not in names]
             if missing:
-                raise DataError(path, f"has no array {missing[0]!r} (it has: {', '.join(names) or 'none'})", "np.savez(path, X=..., y=...)")
+                raise DataError(
+                    path,
+                    f"has no array {missing[0]!r} (it has: {', '.join(names) or 'none'})",
+                    "np.savez(path, X=..., y=...)",
+                )
             return _member(archive, "X"), _member(archive, "y")
     except DataError:
         raise
@@ -177,9 +191,15 @@ def read_idx(path):
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"unreadable ({error})") from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise DataError(path, f"starts with {raw[:4].hex(' ')}, not with the magic number 00 00 08 of an IDX file of bytes")
+        raise DataError(
+            path, f"starts with {raw[:4].hex(' ')}, not with the magic number 00 00 08 of an IDX file of bytes"
+        )
     header = 4 + 4 * raw[3]
     shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4))
     if len(raw) - header != np.prod(shape, dtype=object):
-        raise DataError(path, f"promises {' × '.join(map(str, shape))} values and holds {len(raw) - header}", "the file is cut off or damaged")
+        raise DataError(
+            path,
+            f"promises {' × '.join(map(str, shape))} values and holds {len(raw) - header}",
+            "the file is cut off or damaged",
+        )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)

@@ -135,7 +135,9 @@ class Stage:
     def backward(self, d, rows, t, part=0):
         """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`."""
         d = np.array(d.reshape(len(rows), -1))
-        return self._compute(t, len(rows), 2 / 3, "backward", self._params, self._grads, d, self._works[len(rows), part])
+        return self._compute(
+            t, len(rows), 2 / 3, "backward", self._params, self._grads, d, self._works[len(rows), part]
+        )
 
     def sign(self, t, samples, loss):
         """The packet of this step: see Local.sign."""

@@ -66,7 +66,9 @@ class Workspace:
     def __init__(self, net, rows, like, layers=None):
         xp = namespace(like)
         layers = range(net.depth) if layers is None else layers
-        self.a = {l + 1: xp.empty((rows, net.widths[l + 1]), dtype=like.dtype) for l in layers}  # a[l]: input of layer l
+        self.a = {
+            l + 1: xp.empty((rows, net.widths[l + 1]), dtype=like.dtype) for l in layers
+        }  # a[l]: input of layer l
         self.d = {l: xp.empty((rows, net.widths[l]), dtype=like.dtype) for l in layers if l > 0}  # d[l]: ∂loss/∂a[l]
         self.ones = xp.ones(rows, dtype=like.dtype)
 

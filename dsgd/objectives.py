@@ -101,7 +101,9 @@ class Quadratic:
         size: elements of θ.  samples: n.  curvature: λ.  seed: of the c_i.
     """
 
-    def __init__(self, *, size: int = 10, samples: int = 1000, curvature: float = 1.0, seed: int = 0, dtype: str = "float64"):
+    def __init__(
+        self, *, size: int = 10, samples: int = 1000, curvature: float = 1.0, seed: int = 0, dtype: str = "float64"
+    ):
         self.layout, self.samples, self.curvature = Layout({"theta": (size,)}), samples, curvature
         self.centres = rng(seed, "quadratic").standard_normal((samples, size)).astype(dtype)
 

@@ -62,7 +62,13 @@ class Rank:
     def _run(self):
         job, config = self.job, self.job.config
         program = job.algorithm.run(
-            self.comm, self.local, self.state, optimizer=self.optimizer, schedule=constant(lr=config.lr), steps=job.steps, **job.options
+            self.comm,
+            self.local,
+            self.state,
+            optimizer=self.optimizer,
+            schedule=constant(lr=config.lr),
+            steps=job.steps,
+            **job.options,
         )
         if self.recorder:
             self.recorder.first = time.perf_counter()
@@ -86,7 +92,7 @@ class Rank:
         job, state = self.job, self.state
         together = len(job.roles.owners) > 1
         if job.roles.synchronous:
-            evaluate = state.t % job.sampler.steps_per_epoch == 0 or state.t == job.steps
+            evaluate = state.t % job.sampler.steps_per_epoch == 0
         else:
             evaluate = not alone and together
         x = self._whole() if evaluate and together else state.x
@@ -94,10 +100,14 @@ class Rank:
             return state.heads.clear()
         ended = self.recorder.read(state.heads)
         evaluate = evaluate or ended and not together
-        if self.recorder.due(state.t, ended) or evaluate:
-            with self.recorder.timed("evaluation"):
-                test = job.objective.evaluate(x) if evaluate else {}
-            self.recorder.record(state.t, self.comm.clock(), job.virtual, test)
+        if evaluate or self.recorder.due(state.t, ended):
+            self._record(x if evaluate else None)
+
+    def _record(self, x):
+        """Make a record now, with an evaluation of x unless it is None."""
+        with self.recorder.timed("evaluation"):
+            test = {} if x is None else self.job.objective.evaluate(x)
+        self.recorder.record(self.state.t, self.comm.clock(), self.job.virtual, test)
 
     def _explain(self, error):
         """The error of a non-finite gradient, with rank and layer, the same on every rank."""
@@ -132,7 +142,11 @@ class Rank:
         if parts is None or self.job.folder is None:
             return
         with self.recorder.timed("checkpoints"):
-            manifest = self.job.manifest | {"step": self.state.t, "clock": self.comm.clock(), "recorder": self.recorder.save()}
+            manifest = self.job.manifest | {
+                "step": self.state.t,
+                "clock": self.comm.clock(),
+                "recorder": self.recorder.save(),
+            }
             save(self.job.folder, self._join(parts), manifest)
 
     def _join(self, parts):
@@ -155,11 +169,15 @@ class Rank:
         self.state = State(arrays["x"][self.lo : self.hi])
         self.state.t = manifest["step"]
         prefix = f"{self.comm.rank}/own/"
-        self.state.own = {name.removeprefix(prefix): array.copy() for name, array in arrays.items() if name.startswith(prefix)}
+        self.state.own = {
+            name.removeprefix(prefix): array.copy() for name, array in arrays.items() if name.startswith(prefix)
+        }
         for name, array in arrays.items():
             if name.startswith("optimizer/"):
                 whole = array.shape == (n,) and array.dtype == self.comm.dtype
-                self.optimizer.slots[name.removeprefix("optimizer/")] = (array[self.lo : self.hi] if whole else array).copy()
+                self.optimizer.slots[name.removeprefix("optimizer/")] = (
+                    array[self.lo : self.hi] if whole else array
+                ).copy()
         counters = arrays[f"{self.comm.rank}/counters"]
         self.comm.messages, self.comm.bytes, self.local.computed = (int(number) for number in counters)
 
@@ -174,5 +192,13 @@ class Rank:
         ranks = self.observer.gather(counted.view(np.uint8))
         if not recorder:
             return None
+        if recorder.record_sums[0]:  # steps since the last record: they get one too, which a resumed run takes back
+            self._record(x)
         recorder.finish()
-        return {"x": np.array(x), "ranks": [rank.view(np.int64) for rank in ranks], "step": self.state.t, "clock": clock, "stopped": stopped}
+        return {
+            "x": np.array(x),
+            "ranks": [rank.view(np.int64) for rank in ranks],
+            "step": self.state.t,
+            "clock": clock,
+            "stopped": stopped,
+        }

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 PRINT_EVERY = 2.0  # seconds between plain progress lines
 
 
+KEPT = ("done", "epoch_sums", "record_sums", "train_loss", "logged")  # what a resumed run goes on with
+
+
 class Recorder:
     """Adds up what was agreed in each step and makes records of it.
 
@@ -33,11 +36,12 @@ class Recorder:
 
     def save(self):
         """The numbers a resumed run goes on with, for the manifest."""
-        return {key: getattr(self, key) for key in ("done", "epoch_sums", "record_sums", "train_loss", "logged")}
+        saved = {key: getattr(self, key) for key in KEPT}
+        return saved | {"records": len(self.records.rows)}
 
     def restore(self, saved):
-        for key, value in saved.items():
-            setattr(self, key, value)
+        for key in KEPT:
+            setattr(self, key, saved[key])
 
     def read(self, heads):
         """Take in the agreed numbers of the steps since; returns whether an epoch ended with them."""
@@ -54,9 +58,7 @@ class Recorder:
 
     def due(self, step, ended):
         """Whether a record is due at this step."""
-        if not self.log_every:
-            return ended or step == self.steps
-        return step != self.logged and (step % self.log_every == 0 or step == self.steps)
+        return ended if not self.log_every else step != self.logged and step % self.log_every == 0
 
     def record(self, step, clock, virtual, test):
         """Make a record.  clock: seconds, virtual if `virtual`; test: what an evaluation gave, or {}."""
@@ -71,7 +73,11 @@ class Recorder:
             self._printed = time.perf_counter()
             accuracy = test.get("test_accuracy")
             shown = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
-            print(f"step {step} of {self.steps}, epoch {row['epoch']:.2f}: loss {loss:.4f}{shown}", file=sys.stderr, flush=True)
+            print(
+                f"step {step} of {self.steps}, epoch {row['epoch']:.2f}: loss {loss:.4f}{shown}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     @contextmanager
     def timed(self, what):

@@ -40,9 +40,9 @@ def read_records(folder):
     return rows
 
 
-def cut_records(folder, step):
-    """Drop the records after `step`: they belong to work that is done again.  Returns the rest."""
-    rows = [row for row in read_records(folder) if row["step"] <= step]
+def cut_records(folder, count):
+    """Keep the first `count` records: the others belong to work that is done again.  Returns those kept."""
+    rows = read_records(folder)[:count]
     write_text(Path(folder) / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 

@@ -88,7 +88,13 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
         start = job.restored[1]["clock"] if job.restored else 0.0
         prepared = time.perf_counter()
         try:
-            done = backend.run(lambda *comms: Rank(job, *comms).run(), roles=job.roles, dtype=config.dtype, start=start, reduction=config.reduction)
+            done = backend.run(
+                lambda *comms: Rank(job, *comms).run(),
+                roles=job.roles,
+                dtype=config.dtype,
+                start=start,
+                reduction=config.reduction,
+            )
         finally:
             if job.recorder:
                 job.recorder.records.close()
@@ -98,7 +104,9 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
 def prepare(config, backend, objective):
     """The Job: data, objective, roles, all checked."""
     if config.simulate and not backend.virtual:
-        raise UsageError("--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun")
+        raise UsageError(
+            "--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun"
+        )
     if config.resume and not config.output:
         raise UsageError("--resume needs the run's folder: --output FOLDER")
     config = config.settle(backend.size)
@@ -110,7 +118,9 @@ def prepare(config, backend, objective):
         dataset = load_data(config.data, seed=config.seed, dtype=config.dtype)
         loss = config.loss if config.loss != "auto" else "cross-entropy" if dataset.classes else "mse"
         if (loss == "cross-entropy") != bool(dataset.classes):
-            raise UsageError(f"--loss {loss} does not fit {config.data}, whose targets are {'classes' if dataset.classes else 'numbers'}")
+            raise UsageError(
+                f"--loss {loss} does not fit {config.data}, whose targets are {'classes' if dataset.classes else 'numbers'}"
+            )
         net = MLP((dataset.X.shape[1], *config.widths(), dataset.outputs), config.activation)
         objective, data = Classification(net, dataset, loss=loss, init=config.init), dataset.digest()
     algorithm = ALGORITHMS[name]
@@ -121,7 +131,9 @@ def prepare(config, backend, objective):
     sampler = Shuffled(n=objective.samples, batch=config.batch_size, seed=config.seed, workers=len(roles.workers))
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     manifest = {"config": config.identity(), "ranks": backend.size, "data": data}
-    return Job(config, algorithm, options, roles, objective, sampler, steps, backend.virtual, None, None, None, manifest, [])
+    return Job(
+        config, algorithm, options, roles, objective, sampler, steps, backend.virtual, None, None, None, manifest, []
+    )
 
 
 def facts(job):
@@ -148,7 +160,9 @@ def compare(manifest, job, folder):
     """Refuse by name whatever differs between a checkpoint and the run that wants to continue it."""
     for key, value in manifest["config"].items():
         if job.manifest["config"].get(key) != value:
-            raise UsageError(f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change")
+            raise UsageError(
+                f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change"
+            )
     for key in ("ranks", "data"):
         if manifest[key] != job.manifest[key]:
             raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}")
@@ -172,8 +186,8 @@ def start_folder(job, backend):
                 stale.unlink()
             write_json(folder / "config.json", asdict(replace(config, resume=False)))
             write_json(folder / "manifest.json", describe(job, backend))
-            step = job.restored[1]["step"] if job.restored else 0
-            return cut_records(folder, step) if (folder / METRICS).exists() else []
+            kept = job.restored[1]["recorder"]["records"] if job.restored else 0
+            return cut_records(folder, kept) if (folder / METRICS).exists() else []
         except OSError as error:
             raise UsageError(f"--output {folder}: {error.strerror or error}") from None
 
@@ -183,7 +197,13 @@ def start_folder(job, backend):
     if backend.main:
         records = Records(folder)
         records.rows += rows
-        recorder = Recorder(records, samples=job.objective.samples, steps=job.steps, log_every=config.log_every, progress=bool(folder) and not config.quiet)
+        recorder = Recorder(
+            records,
+            samples=job.objective.samples,
+            steps=job.steps,
+            log_every=config.log_every,
+            progress=bool(folder) and not config.quiet,
+        )
         if job.restored:
             recorder.restore(job.restored[1]["recorder"])
     return job._replace(folder=folder, recorder=recorder)
@@ -193,15 +213,33 @@ def describe(job, backend):
     """The manifest of a run: hashes are comparable within one manifest only."""
     from threadpoolctl import threadpool_info
 
-    blas = [{key: lib.get(key) for key in ("internal_api", "version", "architecture", "num_threads")} for lib in threadpool_info() if lib["user_api"] == "blas"]
-    here = {"python": platform.python_version(), "numpy": np.__version__, "dsgd": dsgd.__version__, "machine": platform.machine(), "system": platform.platform()}
-    return here | {"blas": blas, "backend": backend.name, "ranks": backend.size, "config digest": job.config.digest(), "data digest": job.manifest["data"]}
+    blas = [
+        {key: lib.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
+        for lib in threadpool_info()
+        if lib["user_api"] == "blas"
+    ]
+    here = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "dsgd": dsgd.__version__,
+        "machine": platform.machine(),
+        "system": platform.platform(),
+    }
+    return here | {
+        "blas": blas,
+        "backend": backend.name,
+        "ranks": backend.size,
+        "config digest": job.config.digest(),
+        "data digest": job.manifest["data"],
+    }
 
 
 def finish(job, backend, done, startup):
     """The Result of rank 0, and its files."""
     recorder, config = job.recorder, job.config
-    last = next((row for row in reversed(recorder.records.rows) if "test_loss" in row and row["step"] == done["step"]), None)
+    last = next(
+        (row for row in reversed(recorder.records.rows) if "test_loss" in row and row["step"] == done["step"]), None
+    )
     with recorder.timed("evaluation"):
         test = last or job.objective.evaluate(done["x"])
     ranks = done["ranks"]
@@ -217,7 +255,9 @@ def finish(job, backend, done, startup):
         "test_loss": test["test_loss"],
         "test_accuracy": test["test_accuracy"],
         "params_sha256": digest(done["x"]),
-        "samples_per_worker": [{"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)],
+        "samples_per_worker": [
+            {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)
+        ],
         "wall_seconds": time.perf_counter() - recorder.first,
         "virtual_seconds": done["clock"] if backend.virtual else None,
         "bytes_sent": int(sum(rank[1] for rank in ranks)),

@@ -1,8 +1,8 @@
 """The one spec grammar: `name:key=value,key=value`, its schema read from keyword-only parameters.
 
-    >>> def square(*, side: float = 1.0): ...
-    >>> parse("square:side=2", {"square": square})
-    ('square', {'side': 2.0})
+>>> def square(*, side: float = 1.0): ...
+>>> parse("square:side=2", {"square": square})
+('square', {'side': 2.0})
 """
 
 import difflib
@@ -61,7 +61,9 @@ def parse(spec, table, what="name", schema=lambda part: part):
         if not equals:
             raise UsageError(f"{what} {spec!r}: {item!r} is not key=value")
         if key not in known:
-            raise UsageError(f"{what} {name!r} has no option {key!r}; {nearest(key, list(known)) if known else 'it has none'}")
+            raise UsageError(
+                f"{what} {name!r} has no option {key!r}; {nearest(key, list(known)) if known else 'it has none'}"
+            )
         kind = known[key].annotation
         values[key] = convert(f"{what} {name}:{key}", text, kind if kind is not known[key].empty else str)
     return name, values

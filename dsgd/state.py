@@ -11,7 +11,9 @@ import numpy as np
 
 from dsgd.errors import NonFiniteGradient
 
-SAMPLES, LOSS, BAD, STOP = range(4)  # samples seen, Σ loss over them, workers with a non-finite gradient, wishes to stop
+SAMPLES, LOSS, BAD, STOP = range(
+    4
+)  # samples seen, Σ loss over them, workers with a non-finite gradient, wishes to stop
 HEAD = 4
 
 

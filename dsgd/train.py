@@ -38,7 +38,11 @@ def next_folder(config):
     """runs/NUMBER-ALGORITHM, the number one over the largest there is."""
     from pathlib import Path
 
-    taken = [int(path.name.partition("-")[0]) for path in Path("runs").glob("[0-9]*-*") if path.name.partition("-")[0].isdigit()]
+    taken = [
+        int(path.name.partition("-")[0])
+        for path in Path("runs").glob("[0-9]*-*")
+        if path.name.partition("-")[0].isdigit()
+    ]
     return str(Path("runs") / f"{max(taken, default=0) + 1}-{config.algorithm.partition(':')[0]}")
 
 

@@ -41,13 +41,18 @@ class MPIBackend:
         self.agree(lambda: self._compare(self._texts(facts)))
 
     def _texts(self, facts):
-        return [json.loads(text.tobytes()) for text in self._comm.allgather(np.frombuffer(json.dumps(facts).encode(), np.uint8))]
+        return [
+            json.loads(text.tobytes())
+            for text in self._comm.allgather(np.frombuffer(json.dumps(facts).encode(), np.uint8))
+        ]
 
     def _compare(self, facts):
         for rank, theirs in enumerate(facts):
             for key, value in facts[0].items():
                 if theirs.get(key) != value:
-                    raise UsageError(f"rank {rank} differs: {key} {theirs.get(key)!r} (rank 0: {value!r}); start every rank with the same flags and files")
+                    raise UsageError(
+                        f"rank {rank} differs: {key} {theirs.get(key)!r} (rank 0: {value!r}); start every rank with the same flags and files"
+                    )
 
     def share(self, data):
         """Rank 0's bytes, on every process."""

@@ -98,7 +98,9 @@ class MPIComm:
         end, pause = time.monotonic() + timeout, 1e-5
         while (message := self.take(source, tag, wait=False)) is None:
             if time.monotonic() > end:
-                raise PeerError(f"rank {self.rank}: nothing came within {timeout} s from {'anyone' if source < 0 else f'rank {source}'}")
+                raise PeerError(
+                    f"rank {self.rank}: nothing came within {timeout} s from {'anyone' if source < 0 else f'rank {source}'}"
+                )
             time.sleep(pause)
             pause = min(2 * pause, 1e-3)
         return message
@@ -195,7 +197,9 @@ class MPIComm:
     def reduce_scatter(self, x, counts):
         self._count("reduce_scatter", x.nbytes)
         ends = np.cumsum(counts)
-        parts = self._exchange([x[end - count : end] for end, count in zip(ends, counts)], [counts[self.rank]] * self.size)
+        parts = self._exchange(
+            [x[end - count : end] for end, count in zip(ends, counts)], [counts[self.rank]] * self.size
+        )
         return readonly(tree_sum(parts, self._pool.take(counts[self.rank], x.dtype)))
 
     def gather(self, x, root=0):

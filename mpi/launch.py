@@ -75,5 +75,7 @@ def _die_before_mpi(error, rank):
     """Without MPI a rank cannot tell the others: only a death by signal makes every launcher end the job."""
     if rank:
         time.sleep(0.5)  # rank 0 speaks for all; if it is well, this rank speaks for itself
-    say(f"[rank {rank}] cannot use MPI ({error}); pip install 'dsgd[mpich]', or run without mpirun: python -m dsgd.train --simulate 4")
+    say(
+        f"[rank {rank}] cannot use MPI ({error}); pip install 'dsgd[mpich]', or run without mpirun: python -m dsgd.train --simulate 4"
+    )
     os.abort()

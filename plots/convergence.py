@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 from dsgd.records import SUMMARY, read_records
 
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito: colour-blind safe
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "font.size": 10, "legend.frameon": False}
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "font.size": 10,
+    "legend.frameon": False,
+}
 
 
 def figure(runs):
@@ -28,7 +35,13 @@ def figure(runs):
             for column, key in enumerate(("step", clock)):
                 _panel(axes[0, column], rows, key, name, colour)
                 tested = [row for row in rows if row.get("test_accuracy") is not None]
-                axes[1, column].plot([row[key] for row in tested], [row["test_accuracy"] for row in tested], ".-", color=colour, label=name)
+                axes[1, column].plot(
+                    [row[key] for row in tested],
+                    [row["test_accuracy"] for row in tested],
+                    ".-",
+                    color=colour,
+                    label=name,
+                )
         for column, text in enumerate(("step", label)):
             axes[1, column].set_xlabel(text)
         axes[0, 0].set_ylabel("mean loss")
@@ -42,9 +55,13 @@ def figure(runs):
 def _panel(axes, rows, key, name, colour):
     """Training loss as a line, test loss dashed, on a logarithmic axis."""
     rows = [row for row in rows if row.get("train_loss") is not None]
-    axes.plot([row[key] for row in rows], [row["train_loss"] for row in rows], "-", color=colour, label=f"{name}, training")
+    axes.plot(
+        [row[key] for row in rows], [row["train_loss"] for row in rows], "-", color=colour, label=f"{name}, training"
+    )
     tested = [row for row in rows if row.get("test_loss") is not None]
-    axes.plot([row[key] for row in tested], [row["test_loss"] for row in tested], "--", color=colour, label=f"{name}, test")
+    axes.plot(
+        [row[key] for row in tested], [row["test_loss"] for row in tested], "--", color=colour, label=f"{name}, test"
+    )
     axes.set_yscale("log")
 
 

@@ -119,7 +119,9 @@ class SimComm:
         posted = self.group.boxes[self.rank].posted
         if request in posted:
             posted.remove(request)
-            self.world.fail(self.world_rank, PeerError(f"rank {self.rank}: nothing came within {timeout} s in {request.effect}"))
+            self.world.fail(
+                self.world_rank, PeerError(f"rank {self.rank}: nothing came within {timeout} s in {request.effect}")
+            )
 
     def verify(self, x, digest, line):
         """Raise if x is not what it was when it was sent."""

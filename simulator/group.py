@@ -35,13 +35,19 @@ class Group:
             arrivals, self.arrivals = self.arrivals, {}
             effects, arguments = zip(*(arrivals[m] for m in range(len(self.ranks))))
             results = COLLECTIVES[effect.kind](self, arguments, effect.root)
-            delay = self.network.collective(effect.kind, len(self.ranks), max(e.nbytes for e in effects)) if self.network else 0
+            delay = (
+                self.network.collective(effect.kind, len(self.ranks), max(e.nbytes for e in effects))
+                if self.network
+                else 0
+            )
             for rank, result in zip(self.ranks, results):
                 world.kernel.at(world.kernel.now + delay, world.resume, rank, result)
         return world.suspend(self.ranks[member], effect)
 
     def _compare(self, first, effect):
-        same_length = effect.kind not in ("reduce", "allreduce", "bcast", "reduce_scatter") or effect.nbytes == first.nbytes
+        same_length = (
+            effect.kind not in ("reduce", "allreduce", "bcast", "reduce_scatter") or effect.nbytes == first.nbytes
+        )
         if (effect.kind, effect.root, effect.number) == (first.kind, first.root, first.number) and same_length:
             return
         world = self.world

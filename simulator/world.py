@@ -28,7 +28,19 @@ class World:
         start: virtual time at which the ranks start, s.
     """
 
-    def __init__(self, size, *, roles=None, network=None, dtype=np.float64, shuffle=None, carrier="greenlet", check=False, trace=False, start=0.0):
+    def __init__(
+        self,
+        size,
+        *,
+        roles=None,
+        network=None,
+        dtype=np.float64,
+        shuffle=None,
+        carrier="greenlet",
+        check=False,
+        trace=False,
+        start=0.0,
+    ):
         self.size, self.dtype = size, np.dtype(dtype)
         self.roles = roles or Roles(tuple(range(size)), ())
         self.network = network or Network()
@@ -109,7 +121,9 @@ class World:
 
     def _report(self):
         waiting = [(rank, task) for rank, task in enumerate(self.tasks) if task]
-        shown = [f"  rank {rank} waits in {self.waits[rank]}\n    {self.line(task.frame)}" for rank, task in waiting[:20]]
+        shown = [
+            f"  rank {rank} waits in {self.waits[rank]}\n    {self.line(task.frame)}" for rank, task in waiting[:20]
+        ]
         rest = [f"  ... and {len(waiting) - 20} more"] if len(waiting) > 20 else []
         head = f"nothing is left to happen at virtual time {self.kernel.now:.9g} s, but {len(waiting)} of {self.size} ranks wait:"
         return "\n".join([head, *shown, *rest])

@@ -509,7 +509,12 @@ def check_split_communicates(comm):
 def check_clock(comm):
     """The clock does not go back, whatever the rank does."""
     times = [comm.clock()]
-    for act in (lambda: comm.compute(int, 0, 1e6), lambda: swap(comm, comm.empty(5)), comm.barrier, lambda: comm.allreduce(comm.empty(5) * 0)):
+    for act in (
+        lambda: comm.compute(int, 0, 1e6),
+        lambda: swap(comm, comm.empty(5)),
+        comm.barrier,
+        lambda: comm.allreduce(comm.empty(5) * 0),
+    ):
         act()
         times.append(comm.clock())
     assert times == sorted(times) and all(isinstance(time, float) for time in times)

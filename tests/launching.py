@@ -15,7 +15,12 @@ import psutil
 ROOT = Path(__file__).parent.parent
 TRAIN = ["-m", "dsgd.train"]
 # Tests run on few cores, in containers: Open MPI wants to be told that more ranks than cores, and root, are meant.
-OPEN_MPI = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+OPEN_MPI = {
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
 
 
 class Ended(NamedTuple):
@@ -41,7 +46,16 @@ class Job:
         self.mark = uuid.uuid4().hex
         env = os.environ | OPEN_MPI | {"PYTHONPATH": str(ROOT), "DSGD_TEST_JOB": self.mark} | (env or {})
         command = [str(word) for word in command]
-        self.process = subprocess.Popen(command, cwd=cwd, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def processes(self):
         """The living processes of this job, the launcher included."""
@@ -65,7 +79,9 @@ class Job:
             if time.monotonic() > end or self.process.poll() is not None:
                 self.kill()
                 out, err = self.process.communicate()
-                raise AssertionError(f"ended with {self.process.returncode}, or not ready after {timeout} s:\n{out}\n{err}")
+                raise AssertionError(
+                    f"ended with {self.process.returncode}, or not ready after {timeout} s:\n{out}\n{err}"
+                )
             time.sleep(0.005)
 
     def wait(self, timeout=60, grace=5):
@@ -131,7 +147,7 @@ def script(folder, body):
     Under mpirun the body runs once MPI is up, as one guarded rank.
     """
     lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
-    text = f'''import sys
+    text = f"""import sys
 from dsgd.mpi.launch import guard, launched
 
 def main():
@@ -140,7 +156,7 @@ def main():
     return mpi_main() if launched()[0] else main(sys.argv[1:])
 
 sys.exit(guard(main) if launched()[0] else main())
-'''
+"""
     path = Path(folder) / "script.py"
     path.write_text(text)
     return path

@@ -80,7 +80,10 @@ def main():
     from dsgd.mpi.backend import MPIBackend
 
     backend = MPIBackend()
-    rows = [run_row(row, backend) for row in json.loads(sys.argv[1] if sys.argv[1] != "-" else Path(sys.argv[2]).read_text())]
+    rows = [
+        run_row(row, backend)
+        for row in json.loads(sys.argv[1] if sys.argv[1] != "-" else Path(sys.argv[2]).read_text())
+    ]
     if backend.main:
         print(json.dumps(rows))
     return 0

@@ -9,8 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("dsgd", "simulator", "mpi", "plots")  # the last three are packages inside dsgd
-FILES = {f: ".".join(f.relative_to(ROOT).with_suffix("").parts) for folder in FOLDERS for f in sorted((ROOT / folder).rglob("*.py"))}
-MODULES = {(name if name.startswith("dsgd") else f"dsgd.{name}").removesuffix(".__init__"): file for file, name in FILES.items()}
+FILES = {
+    f: ".".join(f.relative_to(ROOT).with_suffix("").parts)
+    for folder in FOLDERS
+    for f in sorted((ROOT / folder).rglob("*.py"))
+}
+MODULES = {
+    (name if name.startswith("dsgd") else f"dsgd.{name}").removesuffix(".__init__"): file
+    for file, name in FILES.items()
+}
 
 # The table.  A name stands for the module and all that is in it; "stdlib" for the standard library.
 MAY_IMPORT_ONLY = {
@@ -36,7 +43,10 @@ BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.mpi", "dsgd.mpi.launch")
 
 def within(name, names):
     """Whether a module is, or is in, one of the names."""
-    return any(name == n or name.startswith(n + ".") or n == "stdlib" and name.partition(".")[0] in sys.stdlib_module_names for n in names.split())
+    return any(
+        name == n or name.startswith(n + ".") or n == "stdlib" and name.partition(".")[0] in sys.stdlib_module_names
+        for n in names.split()
+    )
 
 
 def imports(nodes):
@@ -57,9 +67,15 @@ def parse(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_the_import_table(module):
     for name in set(imports(ast.walk(parse(module)))):
-        assert all(within(name, only) for who, only in MAY_IMPORT_ONLY.items() if within(module, who)), f"{module} imports {name}"
-        assert not any(within(name, never) for who, never in MAY_NOT_IMPORT.items() if within(module, who)), f"{module} imports {name}"
-        assert all(within(module, only) for what, only in IMPORTED_ONLY_BY.items() if within(name, what)), f"{module} imports {name}"
+        assert all(within(name, only) for who, only in MAY_IMPORT_ONLY.items() if within(module, who)), (
+            f"{module} imports {name}"
+        )
+        assert not any(within(name, never) for who, never in MAY_NOT_IMPORT.items() if within(module, who)), (
+            f"{module} imports {name}"
+        )
+        assert all(within(module, only) for what, only in IMPORTED_ONLY_BY.items() if within(name, what)), (
+            f"{module} imports {name}"
+        )
 
 
 @pytest.mark.parametrize("module", ["dsgd.runner", "dsgd.train"])
@@ -73,14 +89,22 @@ def test_nothing_but_the_standard_library_is_loaded_before_mpi(module):
 
 
 def test_train_knows_only_two_modules_of_mpi():
-    assert {name for name in imports(ast.walk(parse("dsgd.train"))) if within(name, "dsgd.mpi")} == {"dsgd.mpi.launch", "dsgd.mpi.backend"}
+    assert {name for name in imports(ast.walk(parse("dsgd.train"))) if within(name, "dsgd.mpi")} == {
+        "dsgd.mpi.launch",
+        "dsgd.mpi.backend",
+    }
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if within(m, "dsgd.algorithms") and m not in ("dsgd.algorithms", "dsgd.algorithms.roles")])
+@pytest.mark.parametrize(
+    "module",
+    [m for m in MODULES if within(m, "dsgd.algorithms") and m not in ("dsgd.algorithms", "dsgd.algorithms.roles")],
+)
 def test_an_algorithm_opens_with_its_equation_its_reference_and_its_identity(module):
     lines = ast.get_docstring(parse(module)).splitlines()
     assert any(line.startswith("    ") and any(sign in line for sign in "←=→") for line in lines), "no equation"
-    assert any(line.startswith("Reference: ") for line in lines) and any(line.startswith("Exact when: ") for line in lines)
+    assert any(line.startswith("Reference: ") for line in lines) and any(
+        line.startswith("Exact when: ") for line in lines
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -196,7 +196,10 @@ def test_nothing_is_unpickled():
         unpack(repacked(x=np.array([print], object)))
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda data: b"", lambda data: data.replace(b"\0\0\xa0\x40", b"\0\0\xa0\x41", 1)])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-30], lambda data: b"", lambda data: data.replace(b"\0\0\xa0\x40", b"\0\0\xa0\x41", 1)],
+)
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(tmp_path, damage):
     saved(tmp_path, 3, 4, 5)
     (tmp_path / NAME).write_bytes(damage((tmp_path / NAME).read_bytes()))
@@ -217,7 +220,9 @@ def test_with_no_whole_checkpoint_the_newest_damage_is_the_error(tmp_path):
 
 
 def test_a_folder_without_a_checkpoint_says_what_to_do(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint to resume from; leave out --resume, or see --checkpoint-every"):
+    with pytest.raises(
+        CheckpointError, match="no checkpoint to resume from; leave out --resume, or see --checkpoint-every"
+    ):
         load(tmp_path)
 
 

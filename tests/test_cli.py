@@ -79,12 +79,28 @@ BAD = {  # flags: a part of what is said
     ("--algorithm", "parameter-server"): "leave no worker: start at least 2 ranks",
     ("--algorithm", "parameter-server:servers=4", "--simulate", "4"): "4 servers of 4 ranks leave no worker",
     ("--algorithm", "parameter-server:servers=0", "--simulate", "4"): "0 servers of 4 ranks",
-    ("--algorithm", "parameter-server:servers=2", "--simulate", "4", "--hidden", "", "--data", "teacher:features=9"): "so at most 1",
+    (
+        "--algorithm",
+        "parameter-server:servers=2",
+        "--simulate",
+        "4",
+        "--hidden",
+        "",
+        "--data",
+        "teacher:features=9",
+    ): "so at most 1",
     ("--algorithm", "parameter-server:consistency=ssp", "--simulate", "4"): "'ssp' is not one of bsp, asp",
     ("--algorithm", "model-parallel", "--simulate", "4"): "4 ranks for 3 layers; start at most 3",
     ("--algorithm", "dsgd:servers=2", "--simulate", "4"): "'dsgd' has no option 'servers'; it has none",
     ("--reduction", "fast"): "unknown reduction 'fast'",
-    ("--reduction", "native", "--algorithm", "parameter-server", "--simulate", "4"): "parameter-server has no reduction over workers",
+    (
+        "--reduction",
+        "native",
+        "--algorithm",
+        "parameter-server",
+        "--simulate",
+        "4",
+    ): "parameter-server has no reduction over workers",
     ("--reduction", "native"): "sgd has no reduction over workers",
     ("--device", "gpu"): "--device gpu is not there yet",
     ("--device", "tpu"): "unknown device 'tpu'",
@@ -102,7 +118,14 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(command, flags, tmp_path):
     assert list(tmp_path.iterdir()) == []  # nothing is written before the configuration is known to be good
 
 
-SAMPLE = [("--hiden", "8"), ("--lr", "fast"), ("--algorithm", "sgd"), ("--loss", "mse"), ("--resume",), ("--config", "no-such.toml")]
+SAMPLE = [
+    ("--hiden", "8"),
+    ("--lr", "fast"),
+    ("--algorithm", "sgd"),
+    ("--loss", "mse"),
+    ("--resume",),
+    ("--config", "no-such.toml"),
+]
 
 
 @pytest.mark.parametrize("flags", SAMPLE, ids=" ".join)
@@ -152,11 +175,27 @@ def test_missing_and_damaged_data_are_one_line(command, tmp_path):
 def test_help_names_every_flag(tmp_path):
     ended = python(*TRAIN, "--help", cwd=tmp_path)
     assert ended.code == 0 and ended.err == ""
-    assert all(f"--{name.replace('_', '-')}" in ended.out for name in [*Config.__dataclass_fields__, "config", "print_config"])
+    assert all(
+        f"--{name.replace('_', '-')}" in ended.out for name in [*Config.__dataclass_fields__, "config", "print_config"]
+    )
 
 
 def test_the_printed_config_is_read_back(command, tmp_path):
-    flags = ["--hidden", "8,4", "--lr", "0.25", "--algorithm", "dsgd", "--simulate", "3", "--steps", "7", "--no-plot", "--data", "digits:test=0.3"]
+    flags = [
+        "--hidden",
+        "8,4",
+        "--lr",
+        "0.25",
+        "--algorithm",
+        "dsgd",
+        "--simulate",
+        "3",
+        "--steps",
+        "7",
+        "--no-plot",
+        "--data",
+        "digits:test=0.3",
+    ]
     code, printed, err = command(*flags, "--print-config")
     assert (code, err) == (0, "") and not (tmp_path / "runs").exists()
     (tmp_path / "run.toml").write_text(printed)
@@ -166,7 +205,7 @@ def test_the_printed_config_is_read_back(command, tmp_path):
 
 
 def test_the_command_line_wins_over_the_file(command, tmp_path):
-    (tmp_path / "run.toml").write_text('lr = 0.25\nhidden = [8, 4]\nbatch-size = 16\n')
+    (tmp_path / "run.toml").write_text("lr = 0.25\nhidden = [8, 4]\nbatch-size = 16\n")
     _, printed, _ = command("--config", "run.toml", "--lr", "0.5", "--print-config")
     assert {"lr = 0.5", 'hidden = "8,4"', "batch_size = 16"} <= set(printed.splitlines())
 
@@ -192,8 +231,15 @@ def test_the_files_of_a_run(command, tmp_path):
     assert {path.name for path in folder.iterdir()} == FILES | older | {"convergence.png"}
     assert (folder / "convergence.png").read_bytes().startswith(b"\x89PNG")
     told = summary(folder)
-    assert out.splitlines()[-1] == f"test accuracy {told['test_accuracy']:.4f}, parameters sha256 {told['params_sha256'][:16]}, runs/1-data-parallel"
-    assert "data-parallel on 3 ranks (simulator), 3 workers" in out and "83 parameters" in out and "seconds: start-up" in out
+    assert (
+        out.splitlines()[-1]
+        == f"test accuracy {told['test_accuracy']:.4f}, parameters sha256 {told['params_sha256'][:16]}, runs/1-data-parallel"
+    )
+    assert (
+        "data-parallel on 3 ranks (simulator), 3 workers" in out
+        and "83 parameters" in out
+        and "seconds: start-up" in out
+    )
     assert json.loads((folder / "config.json").read_text())["simulate"] == 3
     assert json.loads((folder / "manifest.json").read_text())["ranks"] == 3
     assert [record["epoch"] for record in read_records(folder)] == [1.0, 2.0]
@@ -203,11 +249,31 @@ def test_the_keys_of_the_summary(command, tmp_path):
     command(*TINY, "--simulate", "3", "--no-plot", "--algorithm", "parameter-server", "--output", "run")
     told = summary(tmp_path / "run")
     assert list(told) == [
-        "algorithm", "backend", "ranks", "workers", "processes", "steps", "epochs", "train_loss", "test_loss", "test_accuracy",
-        "params_sha256", "samples_per_worker", "wall_seconds", "virtual_seconds", "bytes_sent", "messages_sent",
+        "algorithm",
+        "backend",
+        "ranks",
+        "workers",
+        "processes",
+        "steps",
+        "epochs",
+        "train_loss",
+        "test_loss",
+        "test_accuracy",
+        "params_sha256",
+        "samples_per_worker",
+        "wall_seconds",
+        "virtual_seconds",
+        "bytes_sent",
+        "messages_sent",
     ]
     # 96 training samples in batches of 32: six steps of two epochs, 16 samples each; push, pull and answer of two workers
-    assert [told[key] for key in ("algorithm", "backend", "ranks", "workers", "processes")] == ["parameter-server", "simulator", 3, 2, 1]
+    assert [told[key] for key in ("algorithm", "backend", "ranks", "workers", "processes")] == [
+        "parameter-server",
+        "simulator",
+        3,
+        2,
+        1,
+    ]
     assert (told["steps"], told["epochs"], told["messages_sent"]) == (6, 2.0, 6 * 2 * 3)
     assert told["bytes_sent"] == 6 * 2 * 2 * 4 * (4 + 83)  # and 83 float32 parameters behind four numbers, twice
     assert [worker["samples"] for worker in told["samples_per_worker"]] == [96, 96]
@@ -272,10 +338,15 @@ def test_a_network_without_hidden_layers(command, tmp_path):
 def test_regression_from_a_file(command, tmp_path):
     X = np.random.default_rng(0).standard_normal((100, 3))
     np.savez(tmp_path / "curve.npz", X=X, y=X @ [1.0, -2.0, 0.5])
-    code, out, _ = command("--data", "curve.npz:test=0.3", "--hidden", "", "--simulate", "2", "--epochs", "20", "--output", "run")
+    code, out, _ = command(
+        "--data", "curve.npz:test=0.3", "--hidden", "", "--simulate", "2", "--epochs", "20", "--output", "run"
+    )
     told = summary(tmp_path / "run")
     assert code == 0 and told["test_accuracy"] is None and told["test_loss"] < 0.01  # of a variance of 5.25
-    assert out.splitlines()[-1] == f"test loss {told['test_loss']:.6g}, parameters sha256 {told['params_sha256'][:16]}, run"
+    assert (
+        out.splitlines()[-1]
+        == f"test loss {told['test_loss']:.6g}, parameters sha256 {told['params_sha256'][:16]}, run"
+    )
     assert (tmp_path / "run" / "convergence.png").exists()
 
 
@@ -298,7 +369,13 @@ def test_run_gives_the_blas_threads_back(threads):
     seen = []
     with threadpool_limits(limits=3, user_api="blas"):
         before = blas_threads()
-        dsgd.run(data=TINY[1], hidden="8", steps=2, threads=threads, announce=lambda job, backend: seen.append(blas_threads()))
+        dsgd.run(
+            data=TINY[1],
+            hidden="8",
+            steps=2,
+            threads=threads,
+            announce=lambda job, backend: seen.append(blas_threads()),
+        )
         assert blas_threads() == before
         with pytest.raises(dsgd.errors.UsageError):
             dsgd.run(data=TINY[1], hidden="8", steps=2, threads=threads, loss="mse")

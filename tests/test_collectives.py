@@ -130,7 +130,9 @@ def total(kind, size, root, nbytes):
 def test_virtual_time_of_trees(kind, trees, size):
     """⌈log₂ p⌉ · (α + nβ) for each tree, on every rank."""
     wanted = trees * math.ceil(math.log2(size)) * (1e-3 + 800 / 1e6)
-    assert simulate(lambda comm: (getattr(comm, kind)(np.ones(100)), comm.clock())[1], size, network=SLOW) == pytest.approx([wanted] * size)
+    assert simulate(
+        lambda comm: (getattr(comm, kind)(np.ones(100)), comm.clock())[1], size, network=SLOW
+    ) == pytest.approx([wanted] * size)
 
 
 def test_collective_starts_when_the_last_rank_is_there():

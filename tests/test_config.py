@@ -86,7 +86,9 @@ def toml(tmp_path, text):
 
 
 def test_a_file_may_be_written_by_hand(tmp_path):
-    config = read("--config", toml(tmp_path, 'batch-size = 64\nhidden = [8, 4]\nlr = 1\ndata = "teacher"\nquiet = true'))
+    config = read(
+        "--config", toml(tmp_path, 'batch-size = 64\nhidden = [8, 4]\nlr = 1\ndata = "teacher"\nquiet = true')
+    )
     assert config == Config(batch_size=64, hidden="8,4", lr=1.0, data="teacher", quiet=True)
 
 
@@ -94,7 +96,9 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     assert read("--config", toml(tmp_path, "lr = 0.5\nseed = 3"), "--lr", "0.25") == Config(lr=0.25, seed=3)
 
 
-@pytest.mark.parametrize("file, argv, expected", [("steps = 10", "--epochs", Config(epochs=5)), ("epochs = 10", "--steps", Config(steps=5))])
+@pytest.mark.parametrize(
+    "file, argv, expected", [("steps = 10", "--epochs", Config(epochs=5)), ("epochs = 10", "--steps", Config(steps=5))]
+)
 def test_a_length_on_the_command_line_replaces_either_length_of_the_file(tmp_path, file, argv, expected):
     """A file's steps must not overrule --epochs."""
     assert read("--config", toml(tmp_path, file), argv, "5") == expected
@@ -104,7 +108,9 @@ def test_a_resumed_run_takes_its_flags_from_its_folder(tmp_path):
     run = Config(**CHANGED | {"output": str(tmp_path)})
     (tmp_path / "config.json").write_text(json.dumps(asdict(run)))
     assert read("--resume", "--output", str(tmp_path)) == replace(run, resume=True)
-    assert read("--resume", "--output", str(tmp_path), "--steps", "9") == replace(run, resume=True, epochs=Config.epochs, steps=9)
+    assert read("--resume", "--output", str(tmp_path), "--steps", "9") == replace(
+        run, resume=True, epochs=Config.epochs, steps=9
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", "3", "\xff"])
@@ -193,7 +199,10 @@ def test_an_unknown_or_mistyped_keyword_is_refused():
 
 def test_the_number_of_ranks_settles_the_rest():
     assert (Config().settle(1).algorithm, Config().settle(4).algorithm) == ("sgd", "data-parallel")
-    assert (Config().settle(1).lr, Config(optimizer="adam:eps=1e-7").settle(1).lr) == (DEFAULT_LR["sgd"], DEFAULT_LR["adam"])
+    assert (Config().settle(1).lr, Config(optimizer="adam:eps=1e-7").settle(1).lr) == (
+        DEFAULT_LR["sgd"],
+        DEFAULT_LR["adam"],
+    )
     assert Config(algorithm="dsgd", lr=0.3).settle(4) == Config(algorithm="dsgd", lr=0.3)
 
 

@@ -148,7 +148,10 @@ def bad(value, shape=(40, 3), dtype="float64"):
         (dict(X=np.float64(1), y=Y), "X has shape ()"),
         (dict(X=X, y=np.float64(1)), "y ()"),
         (dict(X=X[:, :0], y=Y), "X has shape (40, 0)"),
-        (dict(X=bad(np.nan), y=Y), "X[7, 1] is nan, and 1 values in all are not finite in float32; clean the file first"),
+        (
+            dict(X=bad(np.nan), y=Y),
+            "X[7, 1] is nan, and 1 values in all are not finite in float32; clean the file first",
+        ),
         (dict(X=bad(-np.inf), y=Y), "X[7, 1] is -inf"),
         (dict(X=bad(1e300), y=Y), "X[7, 1] is 1e+300, and 1 values in all are not finite in float32"),
         (dict(X=X, y=bad(np.nan)), "y[7, 1] is nan"),
@@ -238,7 +241,9 @@ def fashion(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     for prefix, n in (("train", 20), ("t10k", 6)):
         (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(idx(generator.integers(0, 256, (n, 4, 5), np.uint8)))
-        (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx((np.arange(n) % 10).astype(np.uint8)), mtime=0))
+        (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(
+            gzip.compress(idx((np.arange(n) % 10).astype(np.uint8)), mtime=0)
+        )
     return tmp_path
 
 

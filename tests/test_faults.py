@@ -20,7 +20,16 @@ from dsgd.records import read_records
 from launching import SLOW, TRAIN, Job, each, mpirun, python, script, start
 from table import timeless
 
-TINY = ["--data", "teacher:samples=120,features=6,hidden=4,classes=3", "--hidden", "8", "--steps", "6", "--no-plot", "--quiet"]
+TINY = [
+    "--data",
+    "teacher:samples=120,features=6,hidden=4,classes=3",
+    "--hidden",
+    "8",
+    "--steps",
+    "6",
+    "--no-plot",
+    "--quiet",
+]
 
 
 def one_line(ended, code, *parts):
@@ -83,7 +92,10 @@ def test_a_rank_that_leaves_early_ends_the_job(tmp_path):
 def train(folder, *flags, poison=None):
     """Python arguments for the command line in this folder, for one rank; `poison`: a module that cannot be imported there."""
     hide = f"sys.modules[{poison!r}] = None" if poison else "pass"
-    return ["-c", f"import os, sys; os.chdir({str(folder)!r}); {hide}; sys.argv[1:] = {list(flags)!r}; from dsgd.train import entry; sys.exit(entry())"]
+    return [
+        "-c",
+        f"import os, sys; os.chdir({str(folder)!r}); {hide}; sys.argv[1:] = {list(flags)!r}; from dsgd.train import entry; sys.exit(entry())",
+    ]
 
 
 @pytest.mark.parametrize("bad", [0, 1])
@@ -137,7 +149,12 @@ def test_a_data_file_that_differs_is_named(tmp_path):
     X = points(tmp_path / "a" / "points.npz")
     X[3, 1] += 1e-6
     points(tmp_path / "b" / "points.npz", X)
-    ended = each(*(train(tmp_path / folder, "--data", "points.npz", "--dtype", "float64", "--steps", "3") for folder in ("a", "b")))
+    ended = each(
+        *(
+            train(tmp_path / folder, "--data", "points.npz", "--dtype", "float64", "--steps", "3")
+            for folder in ("a", "b")
+        )
+    )
     one_line(ended, 2, "rank 1 differs: data digest", "start every rank with the same flags and files")
     assert not (tmp_path / "a" / "runs").exists()
 
@@ -152,7 +169,9 @@ def test_a_file_that_one_rank_lacks_is_named(tmp_path):
 # --- numbers that are not finite
 
 
-@pytest.mark.parametrize("algorithm", ["data-parallel", "dsgd", "parameter-server", "model-parallel", "parameter-server:consistency=asp"])
+@pytest.mark.parametrize(
+    "algorithm", ["data-parallel", "dsgd", "parameter-server", "model-parallel", "parameter-server:consistency=asp"]
+)
 def test_a_step_size_that_is_too_large_is_told_once(algorithm, tmp_path):
     ended = mpirun(2, *TRAIN, *TINY, "--algorithm", algorithm, "--lr", "1e30", "--output", "run", cwd=tmp_path)
     one_line(ended, 70, "rank ", ", step ", ", layer ", "values that are not finite", "a smaller --lr")
@@ -225,7 +244,14 @@ def test_a_nan_in_the_data_is_told_once(tmp_path):
     one_line(mpirun(3, *TRAIN, "--data", "points.npz", cwd=tmp_path), 65, "points.npz: X[17, 2] is nan")
 
 
-@pytest.mark.parametrize("size, rank", [("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")])
+@pytest.mark.parametrize(
+    "size, rank",
+    [
+        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+        ("PMI_SIZE", "PMI_RANK"),
+        ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    ],
+)
 def test_a_launcher_of_another_library_is_refused_once(size, rank, tmp_path):
     """It starts four processes, of which each takes itself for the only one: four runs would write into one folder."""
     first, last = (python(*TRAIN, *TINY, env={size: "4", rank: number}, cwd=tmp_path) for number in ("0", "3"))
@@ -254,13 +280,26 @@ def test_a_signal_ends_the_step_and_saves(number, algorithm, tmp_path):
     resumed = mpirun(3, *TRAIN, *flags, "--resume")
     assert resumed.code == 0 and f"from step {stopped}" in resumed.out, resumed
     unbroken = dsgd.run(**config() | dict(steps=200), simulate=3, algorithm=algorithm, log_every=1)
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["params_sha256"] == unbroken.summary["params_sha256"]
+    assert (
+        json.loads((tmp_path / "run" / "summary.json").read_text())["params_sha256"]
+        == unbroken.summary["params_sha256"]
+    )
     assert timeless(read_records(tmp_path / "run")) == timeless(unbroken.records)
 
 
 def test_a_signal_ends_an_asynchronous_run(tmp_path):
     """Its ranks have no step in common to stop at: the last checkpoint stays, and nothing else is promised."""
-    flags = [*TINY[:-3], "200", "--no-plot", "--algorithm", "parameter-server:consistency=asp", "--checkpoint-every", "5", "--output", tmp_path / "run"]
+    flags = [
+        *TINY[:-3],
+        "200",
+        "--no-plot",
+        "--algorithm",
+        "parameter-server:consistency=asp",
+        "--checkpoint-every",
+        "5",
+        "--output",
+        tmp_path / "run",
+    ]
     job = start(3, script(tmp_path, SLOW), *flags)
     job.wait_for(lambda: (tmp_path / "run" / "checkpoint.npz").exists())
     os.kill(job.process.pid, signal.SIGTERM)
@@ -288,7 +327,10 @@ Local.gradient = signalled
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 7
     assert python(path, *flags, "--resume").code == 0
     unbroken = dsgd.run(**config() | dict(steps=20), simulate=3)
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["params_sha256"] == unbroken.summary["params_sha256"]
+    assert (
+        json.loads((tmp_path / "run" / "summary.json").read_text())["params_sha256"]
+        == unbroken.summary["params_sha256"]
+    )
 
 
 STUCK = """

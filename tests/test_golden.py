@@ -1,6 +1,6 @@
 """The traces of three steps, line by line: what an algorithm sends, when and in which order, cannot change unseen.
 
-    DSGD_GOLDEN=write python -m pytest tests/test_golden.py     writes them anew; then read the difference
+DSGD_GOLDEN=write python -m pytest tests/test_golden.py     writes them anew; then read the difference
 """
 
 import os

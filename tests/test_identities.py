@@ -72,7 +72,12 @@ def test_the_reference_learns(optimizer):
 @pytest.mark.parametrize("workers", SIZES)
 def test_a_server_changes_no_bit(workers):
     reference = trained("data-parallel", workers)
-    assert same_bits(reference, trained("dsgd", workers), trained("parameter-server", workers + 1), trained("parameter-server:servers=2", workers + 2))
+    assert same_bits(
+        reference,
+        trained("dsgd", workers),
+        trained("parameter-server", workers + 1),
+        trained("parameter-server:servers=2", workers + 2),
+    )
 
 
 @pytest.mark.parametrize("servers", [1, 2, 3])
@@ -103,7 +108,9 @@ def test_model_parallel_is_sgd(ranks, optimizer):
 def test_model_parallel_is_sgd_on_digits(ranks):
     """The network of the README, 64-64-32-10 in float32."""
     digits = dict(data="digits", hidden="64,32", dtype="float32", steps=60)
-    assert same_bits(dsgd.run(algorithm="model-parallel", simulate=ranks, **digits), dsgd.run(algorithm="sgd", **digits))
+    assert same_bits(
+        dsgd.run(algorithm="model-parallel", simulate=ranks, **digits), dsgd.run(algorithm="sgd", **digits)
+    )
 
 
 @pytest.mark.parametrize("servers", [1, 2])
@@ -113,7 +120,10 @@ def test_asynchronous_with_one_worker_is_sgd(servers):
 
 
 def test_asynchronous_with_several_workers_is_not_bsp():
-    asp, bsp = trained("parameter-server:consistency=asp", 5, optimizer="sgd"), trained("parameter-server", 5, optimizer="sgd")
+    asp, bsp = (
+        trained("parameter-server:consistency=asp", 5, optimizer="sgd"),
+        trained("parameter-server", 5, optimizer="sgd"),
+    )
     assert distance(asp, bsp) > 1e-3
     assert asp.summary["train_loss"] < asp.records[0]["train_loss"]
 
@@ -166,7 +176,9 @@ def mean_of_means(self, x, t, scale):
 @pytest.mark.parametrize("steps, bound", [(1, 1e-12), (20, 1e-10)])
 @pytest.mark.parametrize("algorithm, ranks", [("data-parallel", 3), ("dsgd", 3), ("parameter-server", 4)])
 def test_a_mean_of_means_misses_the_bound(algorithm, ranks, steps, bound, monkeypatch):
-    batches = DATA | dict(data="teacher:samples=320,features=12,hidden=8,classes=4", batch_size=64, steps=steps)  # 4 × 64 samples
+    batches = DATA | dict(
+        data="teacher:samples=320,features=12,hidden=8,classes=4", batch_size=64, steps=steps
+    )  # 4 × 64 samples
     reference = dsgd.run(algorithm="sgd", **batches)
     monkeypatch.setattr(Shuffled, "rows", uneven)
     right = dsgd.run(algorithm=algorithm, simulate=ranks, **batches)

@@ -66,7 +66,12 @@ def check(what, f, x, gradient):
 @given(rows_and_columns, st.integers(1, 6), seeds)
 def test_linear_backward_is_the_derivative(shape, n_out, seed):
     B, n_in = shape
-    x, W, b, d = random(seed, B, n_in), random(seed + 1, n_in, n_out), random(seed + 2, n_out), random(seed + 3, B, n_out)
+    x, W, b, d = (
+        random(seed, B, n_in),
+        random(seed + 1, n_in, n_out),
+        random(seed + 2, n_out),
+        random(seed + 3, B, n_out),
+    )
     z, dW, db, dx = np.empty((B, n_out)), np.empty_like(W), np.empty_like(b), np.empty_like(x)
     linear_backward(d, x, W, np.ones(B), dW, db, dx)
 

@@ -33,8 +33,14 @@ sys.meta_path.insert(0, Poison())
 def python(*arguments, cwd, path, ranks=0, wrap=()):
     """A Python process, or an MPI job of them, with these folders in front of its path.  wrap: words in front of each."""
     launcher = ["mpirun", "-n", str(ranks), *wrap] if ranks else []
-    environment = OPEN_MPI | {key: value for key, value in os.environ.items() if not key.startswith(("PMI", "PYTHON", "MPI"))}
-    environment |= {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    environment = OPEN_MPI | {
+        key: value for key, value in os.environ.items() if not key.startswith(("PMI", "PYTHON", "MPI"))
+    }
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(map(str, path)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [*launcher, sys.executable, *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -61,7 +67,9 @@ def installed(tmp_path_factory):
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
             shutil.copy(source, folder / name)
-    build = python("-c", "from setuptools import setup; setup()", "build", "--build-lib", "site-packages", cwd=folder, path=[])
+    build = python(
+        "-c", "from setuptools import setup; setup()", "build", "--build-lib", "site-packages", cwd=folder, path=[]
+    )
     assert build.returncode == 0, build.stderr
     return folder / "site-packages"
 
@@ -70,14 +78,22 @@ def test_an_installation_adds_one_package_with_all_of_its_files(installed):
     assert os.listdir(installed) == ["dsgd"]
     for folder, inside in (("dsgd", "."), ("simulator", "simulator"), ("mpi", "mpi"), ("plots", "plots")):
         expected = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py")}
-        assert expected <= {path.relative_to(installed / "dsgd" / inside) for path in installed.rglob("*.py") if path.is_relative_to(installed / "dsgd" / inside)}
+        assert expected <= {
+            path.relative_to(installed / "dsgd" / inside)
+            for path in installed.rglob("*.py")
+            if path.is_relative_to(installed / "dsgd" / inside)
+        }
     assert {path.name for path in (installed / "dsgd" / "datasets").iterdir()} == {"README.md", "digits.npz"}
 
 
 def test_an_installation_trains_from_any_folder(installed, tmp_path):
-    where = python("-c", "import dsgd, dsgd.mpi; print(dsgd.__file__, dsgd.mpi.__file__)", cwd=tmp_path, path=[installed])
+    where = python(
+        "-c", "import dsgd, dsgd.mpi; print(dsgd.__file__, dsgd.mpi.__file__)", cwd=tmp_path, path=[installed]
+    )
     assert where.stdout.count(str(installed)) == 2, where.stderr
-    job = python("-m", "dsgd.train", "--steps", "3", "--simulate", "2", "--output", "run", cwd=tmp_path, path=[installed])
+    job = python(
+        "-m", "dsgd.train", "--steps", "3", "--simulate", "2", "--output", "run", cwd=tmp_path, path=[installed]
+    )
     assert job.returncode == 0, job.stderr
     assert "test accuracy" in job.stdout.splitlines()[-1]
     assert {"metrics.jsonl", "summary.json", "checkpoint.npz", "convergence.png"} <= set(os.listdir(tmp_path / "run"))
@@ -122,7 +138,9 @@ def test_under_mpirun_a_rank_that_cannot_import_ends_the_job_at_once(tmp_path):
     job = python(*TRAIN, cwd=tmp_path, path=[broken, ROOT], ranks=2)
     assert time.monotonic() - began < 5
     assert job.returncode != 0
-    assert job.stderr.count("Traceback") == job.stderr.count("[rank 1] ImportError: numpy is broken here") == 1, job.stderr
+    assert job.stderr.count("Traceback") == job.stderr.count("[rank 1] ImportError: numpy is broken here") == 1, (
+        job.stderr
+    )
     assert "[rank 0]" not in job.stderr
 
 

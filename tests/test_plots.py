@@ -11,7 +11,12 @@ from dsgd.records import METRICS, SUMMARY
 def records(accuracy=True, virtual=True):
     rows = []
     for step in range(1, 7):
-        row = {"step": step, "train_loss": 1 / step, "time": 0.5 * step, "virtual_time": 0.1 * step if virtual else None}
+        row = {
+            "step": step,
+            "train_loss": 1 / step,
+            "time": 0.5 * step,
+            "virtual_time": 0.1 * step if virtual else None,
+        }
         if step % 3 == 0:  # the end of an epoch
             row |= {"test_loss": 2 / step, "test_accuracy": step / 10 if accuracy else None}
         rows.append(row)
@@ -48,7 +53,9 @@ def test_regression_has_no_accuracy_and_says_so():
     assert texts(accuracy) == ["regression: no accuracy"]
 
 
-@pytest.mark.parametrize("runs", [{"none": []}, {"one": records()[:1]}, {str(i): records() for i in range(9)}], ids=["none", "one", "nine"])
+@pytest.mark.parametrize(
+    "runs", [{"none": []}, {"one": records()[:1]}, {str(i): records() for i in range(9)}], ids=["none", "one", "nine"]
+)
 def test_any_number_of_records_and_runs(runs):
     assert len(figure(runs).axes) == 4
 
@@ -63,7 +70,11 @@ def folder(path, algorithm, finished=True):
 
 @pytest.mark.parametrize("name, magic", [("picture.png", b"\x89PNG"), ("picture.svg", b"<?xml")])
 def test_a_picture_is_drawn_from_folders(tmp_path, name, magic):
-    runs = [folder(tmp_path / "a", "dsgd"), folder(tmp_path / "b", "dsgd"), folder(tmp_path / "c", "sgd", finished=False)]
+    runs = [
+        folder(tmp_path / "a", "dsgd"),
+        folder(tmp_path / "b", "dsgd"),
+        folder(tmp_path / "c", "sgd", finished=False),
+    ]
     draw(runs, tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(magic)
     if name.endswith("png"):

@@ -26,7 +26,9 @@ def shell(command, folder):
     """A command as a reader types it: this environment first on the PATH, the checkout importable."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.mark.parametrize("command", [line for block in blocks("bash") for line in block.splitlines() if line.strip()])
@@ -48,7 +50,14 @@ def test_the_two_worlds_of_the_readme_agree(folder):
 
 def test_the_python_block_prints_what_the_readme_shows(folder):
     (code,), shown = blocks("python"), blocks("text")[-1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stdout == shown, done.stderr
 
 

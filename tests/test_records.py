@@ -48,15 +48,15 @@ def test_a_line_cut_off_anywhere_is_left_out(folder):
         assert read_records(folder) == ROWS[:2]
 
 
-@pytest.mark.parametrize("step, left", [(30, 3), (29, 2), (20, 2), (0, 0)])
-def test_records_after_the_checkpoint_are_dropped(folder, step, left):
-    assert cut_records(folder, step) == read_records(folder) == ROWS[:left]
+@pytest.mark.parametrize("count", [0, 2, 3, 4])
+def test_records_after_the_checkpoint_are_dropped(folder, count):
+    assert cut_records(folder, count) == read_records(folder) == ROWS[:count]
 
 
 def test_a_resumed_run_goes_on_after_a_line_that_was_cut_off(folder):
     with open(folder / METRICS, "a") as file:
         file.write('{"step": 40, "train')
-    cut_records(folder, 20)
+    cut_records(folder, 2)
     records = Records(folder)
     records.add(**ROWS[2])
     records.close()

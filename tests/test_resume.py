@@ -18,7 +18,13 @@ from table import outcome, run_row, timeless
 
 # 242 training samples: nine steps an epoch, the last with 2 samples.  The run breaks off in step 7: in the middle of an
 # epoch and of the steps between two records.
-DATA = dict(data="teacher:samples=302,features=12,hidden=8,classes=4", hidden="40,16,8", batch_size=30, log_every=5, no_plot=True)
+DATA = dict(
+    data="teacher:samples=302,features=12,hidden=8,classes=4",
+    hidden="40,16,8",
+    batch_size=30,
+    log_every=5,
+    no_plot=True,
+)
 STEPS, BREAK = 21, 7
 SYNCHRONOUS = (
     "data-parallel",
@@ -68,7 +74,12 @@ def test_a_resumed_run_reaches_the_unbroken_bits(outcomes, size):
     """Bits, records, samples of each worker, messages and bytes: everything but times."""
     found = outcomes(size)
     assert len(found) == 2 * len(SYNCHRONOUS)
-    assert not [(row["algorithm"], key, unbroken[key], resumed[key]) for row, unbroken, resumed, _ in found for key in unbroken if unbroken[key] != resumed[key]]
+    assert not [
+        (row["algorithm"], key, unbroken[key], resumed[key])
+        for row, unbroken, resumed, _ in found
+        for key in unbroken
+        if unbroken[key] != resumed[key]
+    ]
     assert all(unbroken["steps"] == STEPS for _, unbroken, _, _ in found)
 
 
@@ -88,7 +99,12 @@ def test_other_sizes(size, tmp_path):
         assert run_row(broken) == run_row(row)
 
 
-LOST = [("data-parallel", "x"), *(("data-parallel", f"optimizer/{name}") for name in ("m", "v", "steps")), ("top-k", "1/own/residual"), ("gossip", "0/own/x")]
+LOST = [
+    ("data-parallel", "x"),
+    *(("data-parallel", f"optimizer/{name}") for name in ("m", "v", "steps")),
+    ("top-k", "1/own/residual"),
+    ("gossip", "0/own/x"),
+]
 
 
 @pytest.mark.parametrize("algorithm, lost", LOST)
@@ -109,7 +125,10 @@ def test_a_run_may_be_resumed_more_than_once(tmp_path):
     dsgd.run(**row, steps=5)
     dsgd.run(**row, steps=10, resume=True)
     result = dsgd.run(**row, steps=STEPS, resume=True)
-    assert result.summary["params_sha256"] == run_row(DATA | dict(algorithm="dsgd", simulate=3, optimizer="adam", steps=STEPS))["hash"]
+    assert (
+        result.summary["params_sha256"]
+        == run_row(DATA | dict(algorithm="dsgd", simulate=3, optimizer="adam", steps=STEPS))["hash"]
+    )
 
 
 def test_epochs_may_be_raised(tmp_path):
@@ -130,8 +149,13 @@ def test_a_simulated_run_goes_on_under_mpirun(algorithm, size, tmp_path):
     run_row(begun | dict(simulate=size, steps=10))  # 10: a record is due there in an unbroken run too
     (went_on,) = table(size, [begun | dict(steps=STEPS, resume=True)])
     assert (went_on.pop("pids"), unbroken.pop("pids")) == (len(went_on["shares"]), 1)
-    for found in (went_on, unbroken):  # where the first part ended there was an evaluation, and nowhere else a difference
-        found["records"] = [{key: value for key, value in record.items() if not key.startswith("test_")} for record in found["records"]]
+    for found in (
+        went_on,
+        unbroken,
+    ):  # where the first part ended there was an evaluation, and nowhere else a difference
+        found["records"] = [
+            {key: value for key, value in record.items() if not key.startswith("test_")} for record in found["records"]
+        ]
     assert went_on == unbroken
 
 
@@ -145,7 +169,13 @@ class Broken(Exception):
 @pytest.mark.parametrize("servers", [1, 2])
 def test_an_asynchronous_run_goes_on_from_a_cut(servers, tmp_path, monkeypatch):
     """Broken off while it writes its third checkpoint: the records after the second one are dropped, the work is done again."""
-    row = DATA | dict(algorithm=f"parameter-server:servers={servers},consistency=asp", simulate=servers + 3, steps=STEPS, checkpoint_every=4, log_every=1)
+    row = DATA | dict(
+        algorithm=f"parameter-server:servers={servers},consistency=asp",
+        simulate=servers + 3,
+        steps=STEPS,
+        checkpoint_every=4,
+        log_every=1,
+    )
     unbroken = dsgd.run(**row)
     save, saved = rank_module.save, []
 
@@ -254,7 +284,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(finished, tmp_pa
     damaged = tmp_path / "run" / "checkpoint.npz"
     damaged.write_bytes(damaged.read_bytes()[:-200])
     resumed = dsgd.run(**finished, steps=20, resume=True)
-    assert "checkpoint.npz: not a readable checkpoint" in (told := capsys.readouterr().out) and "going on from checkpoint-1.npz" in told
+    assert (
+        "checkpoint.npz: not a readable checkpoint" in (told := capsys.readouterr().out)
+        and "going on from checkpoint-1.npz" in told
+    )
     assert resumed.summary["params_sha256"] == dsgd.run(**finished | dict(output=""), steps=20).summary["params_sha256"]
 
 
@@ -262,7 +295,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(finished, tmp_pa
 
 
 def flags(**row):
-    return [word for key, value in row.items() for word in ([f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)])]
+    return [
+        word
+        for key, value in row.items()
+        for word in ([f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)])
+    ]
 
 
 def kill_a_rank_and_resume(row, folder, victim):
@@ -287,7 +324,11 @@ def test_a_killed_job_resumes_to_the_unbroken_bits(victim, tmp_path):
     assert 0 < step < 300 and step % 10 == 0
     unbroken = outcome(dsgd.run(**row, simulate=3))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (summary["params_sha256"], summary["messages_sent"], summary["bytes_sent"]) == (unbroken["hash"], unbroken["messages"], unbroken["bytes"])
+    assert (summary["params_sha256"], summary["messages_sent"], summary["bytes_sent"]) == (
+        unbroken["hash"],
+        unbroken["messages"],
+        unbroken["bytes"],
+    )
     assert timeless(read_records(tmp_path / "run")) == unbroken["records"]
 
 
@@ -298,7 +339,14 @@ def test_a_killed_asynchronous_job_loses_no_push_and_applies_none_twice(victim, 
     Every batch has 30 samples here and every push 15, so the samples count the pushes, whichever worker was faster.
     What was computed after the checkpoint is gone with the killed processes, and neither counted nor applied.
     """
-    row = dict(data="teacher:samples=375,features=12,hidden=8,classes=4", batch_size=30, no_plot=True, steps=300, checkpoint_every=10, log_every=5)
+    row = dict(
+        data="teacher:samples=375,features=12,hidden=8,classes=4",
+        batch_size=30,
+        no_plot=True,
+        steps=300,
+        checkpoint_every=10,
+        log_every=5,
+    )
     row |= dict(algorithm="parameter-server:consistency=asp", output=tmp_path / "run")
     step = kill_a_rank_and_resume(row, tmp_path, victim)
     assert 0 < step < 300 and step % 10 == 0
@@ -307,9 +355,23 @@ def test_a_killed_asynchronous_job_loses_no_push_and_applies_none_twice(victim, 
     steps = [record["step"] for record in records]
     assert steps == sorted(set(steps)) and steps[-1] == summary["steps"] == 300
     assert records[-1]["samples"] == 300 * 30  # applied, as the server counted them
-    assert sum(worker["samples"] for worker in summary["samples_per_worker"]) == 300 * 30  # computed, as the workers did
+    assert (
+        sum(worker["samples"] for worker in summary["samples_per_worker"]) == 300 * 30
+    )  # computed, as the workers did
     arrays, _ = load(tmp_path / "run")
     assert sum(int(arrays[f"{worker}/own/gradients"][0]) for worker in (1, 2)) == 2 * 300
     messages = 2 * 300 * 2 + 2 * 300  # a push and a pull from the worker, an answer from the server
     assert summary["messages_sent"] == messages
     assert np.isfinite(summary["test_loss"])
+
+
+@pytest.mark.parametrize("log_every", [0, 3])
+def test_a_run_that_ended_within_an_epoch_resumes_to_the_records_of_an_unbroken_one(tmp_path, log_every):
+    """Its last record was made because it ended; the unbroken run has no such record, so it is taken back."""
+    flags = dict(simulate=3, algorithm="dsgd", data="teacher:samples=200", batch_size=16, log_every=log_every)
+    dsgd.run(steps=7, output=str(tmp_path), no_plot=True, **flags)
+    resumed = dsgd.run(steps=25, output=str(tmp_path), no_plot=True, resume=True, **flags)
+    unbroken = dsgd.run(steps=25, **flags)
+    timeless = [[{k: v for k, v in row.items() if k != "time"} for row in run.records] for run in (resumed, unbroken)]
+    assert timeless[0] == timeless[1]
+    assert resumed.summary["params_sha256"] == unbroken.summary["params_sha256"]

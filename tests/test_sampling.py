@@ -52,7 +52,11 @@ def test_batch_t_is_a_function_of_the_seed_and_t_and_not_of_the_workers(size, N,
 
 def test_parts_may_be_uneven_or_empty():
     shuffled = sampler((10, 4, 0), workers=3)
-    assert [[len(shuffled.rows(t, worker)) for worker in range(3)] for t in range(3)] == [[1, 1, 2], [1, 1, 2], [0, 1, 1]]
+    assert [[len(shuffled.rows(t, worker)) for worker in range(3)] for t in range(3)] == [
+        [1, 1, 2],
+        [1, 1, 2],
+        [0, 1, 1],
+    ]
     assert [len(sampler((2, 2, 0), workers=5).rows(0, worker)) for worker in range(5)] == [0, 0, 1, 0, 1]
 
 

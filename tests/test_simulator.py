@@ -68,7 +68,10 @@ def test_both_send_first(carrier):
     assert simulate(both_send_first, 2, carrier=carrier) == [45, 45]
     text = refuse(Deadlock, both_send_first, 2, carrier=carrier, network=Network(eager_limit=0))
     for rank in range(2):
-        assert f"rank {rank} waits in send dest={1 - rank} tag=0 bytes=80\n    {line_of(both_send_first, 'comm.send')}" in text
+        assert (
+            f"rank {rank} waits in send dest={1 - rank} tag=0 bytes=80\n    {line_of(both_send_first, 'comm.send')}"
+            in text
+        )
 
 
 def test_deadlock_shows_only_who_waits():
@@ -325,7 +328,10 @@ def test_a_run_repeats(algorithm):
 
 def shuffled_hashes(algorithm):
     size = ALGORITHMS[algorithm]
-    return {dsgd.run(simulate=size, algorithm=algorithm, world={"shuffle": seed}, **SMALL).summary["params_sha256"] for seed in range(20)}
+    return {
+        dsgd.run(simulate=size, algorithm=algorithm, world={"shuffle": seed}, **SMALL).summary["params_sha256"]
+        for seed in range(20)
+    }
 
 
 @pytest.mark.parametrize("algorithm", SYNCHRONOUS)
@@ -349,7 +355,9 @@ def traces_under(seed):
     """Text of all traces, from a Python whose sets and hashes are ordered by `seed`."""
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": paths}
-    return subprocess.run([sys.executable, "-c", PRINT_TRACES], env=env, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(
+        [sys.executable, "-c", PRINT_TRACES], env=env, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
 
 
 def test_hash_seed_does_not_matter():

@@ -14,7 +14,9 @@ from table import run_row
 
 SIZES = (1, 2, 3, 4, 5, 7)
 # 320 training samples in batches of 30: an epoch is ten of them and one of 20, and neither divides by most sizes.
-DATA = dict(data="teacher:samples=400,features=12,hidden=8,classes=4", hidden="16,12,8,8", batch_size=30, steps=13, log_every=5)
+DATA = dict(
+    data="teacher:samples=400,features=12,hidden=8,classes=4", hidden="16,12,8,8", batch_size=30, steps=13, log_every=5
+)
 LAYERS = 5
 OPTIMIZERS = ("sgd", "sgd:momentum=0.9", "adam")
 PIPELINED = ("model-parallel", "pipeline")
@@ -31,11 +33,18 @@ def names(size):
 
 def rows(size, regression):
     """The table of so many ranks; the same in both worlds."""
-    found = [DATA | dict(algorithm=a, dtype=d, optimizer=o) for a, d, o in product(names(size), ("float32", "float64"), OPTIMIZERS)]
-    if size > 3:  # ranks in a row hand each other the only core that is not spinning: seconds a row, so here adam speaks for all
+    found = [
+        DATA | dict(algorithm=a, dtype=d, optimizer=o)
+        for a, d, o in product(names(size), ("float32", "float64"), OPTIMIZERS)
+    ]
+    if (
+        size > 3
+    ):  # ranks in a row hand each other the only core that is not spinning: seconds a row, so here adam speaks for all
         found = [row for row in found if row["algorithm"] not in PIPELINED or row["optimizer"] == "adam"]
     found += [DATA | dict(algorithm=a, dtype=d) for a, d in product(("local-sgd", "gossip"), ("float32", "float64"))]
-    found += [DATA | dict(algorithm=a, batch_size=3) for a in names(size) + ["local-sgd", "gossip"]]  # fewer samples than workers
+    found += [
+        DATA | dict(algorithm=a, batch_size=3) for a in names(size) + ["local-sgd", "gossip"]
+    ]  # fewer samples than workers
     found += [DATA | dict(algorithm=a, data=regression, activation="tanh", init="glorot") for a in names(size)[:2]]
     return found + [BLAS | dict(algorithm="data-parallel", dtype="float32")]
 
@@ -104,7 +113,9 @@ def test_every_worker_computed_its_share_in_a_process_of_its_own(worlds, size):
         if not row["data"].startswith("teacher"):
             continue
         total = shares(320, row["batch_size"], 1, row["steps"])
-        per_worker = total * workers if row["algorithm"] in PIPELINED else shares(320, row["batch_size"], workers, row["steps"])
+        per_worker = (
+            total * workers if row["algorithm"] in PIPELINED else shares(320, row["batch_size"], workers, row["steps"])
+        )
         assert mpi["shares"] == [[i, share] for i, share in enumerate(per_worker)], spec(row)
         assert row["algorithm"] in PIPELINED or sum(per_worker) == total[0] == mpi["records"][-1]["samples"]
 
@@ -134,8 +145,17 @@ def in_rank_order(parts, out):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_sum_in_rank_order_is_seen_from_four_ranks_on(worlds, dtype, monkeypatch):
     monkeypatch.setattr("dsgd.simulator.group.tree_sum", in_rank_order)
-    mutant = {size: run_row(DATA | dict(algorithm="data-parallel", dtype=dtype, optimizer="sgd", simulate=size))["hash"] for size in SIZES[1:]}
-    assert {size: mutant[size] == hash_of(worlds, size, dtype) for size in mutant} == {2: True, 3: True, 4: False, 5: False, 7: False}
+    mutant = {
+        size: run_row(DATA | dict(algorithm="data-parallel", dtype=dtype, optimizer="sgd", simulate=size))["hash"]
+        for size in SIZES[1:]
+    }
+    assert {size: mutant[size] == hash_of(worlds, size, dtype) for size in mutant} == {
+        2: True,
+        3: True,
+        4: False,
+        5: False,
+        7: False,
+    }
 
 
 def test_two_blas_threads_in_one_world_are_seen(worlds):
@@ -162,4 +182,7 @@ def test_the_librarys_sum_is_seen():
 
 def test_the_single_worker_is_the_default():
     """Without simulate and without mpirun: sgd, the same bits as both."""
-    assert dsgd.run(**DATA).summary["params_sha256"] == dsgd.run(simulate=1, algorithm="sgd", **DATA).summary["params_sha256"]
+    assert (
+        dsgd.run(**DATA).summary["params_sha256"]
+        == dsgd.run(simulate=1, algorithm="sgd", **DATA).summary["params_sha256"]
+    )

@@ -14,7 +14,6 @@ from dsgd.algorithms.roles import centralised, everyone_works
 from dsgd.algorithms.sgd import sgd
 
 
-
 class Algorithm(NamedTuple):
     run: object  # (comm, local, state, *, optimizer, schedule, steps, **options)
     roles: object = everyone_works  # (size, objective, **options) -> comm.Roles, or ValueError: why it cannot be

@@ -24,7 +24,9 @@ def layers_in_order(size, objective, **options):
     """Rank r owns the range of x that holds its layers; every rank sees the whole batch."""
     layers = getattr(objective, "layers", range(1))
     if size > len(layers):
-        raise ValueError(f"model-parallel deals whole layers: {size} ranks for {len(layers)} layers; start at most {len(layers)}")
+        raise ValueError(
+            f"model-parallel deals whole layers: {size} ranks for {len(layers)} layers; start at most {len(layers)}"
+        )
     spans = [objective.layout.span(names(group)) for group in dealt(len(layers), size)]
     return Roles(tuple(range(size)), tuple((r, lo, hi) for r, (lo, hi) in enumerate(spans)))
 

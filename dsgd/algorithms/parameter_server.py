@@ -29,9 +29,13 @@ def dedicated_servers(size, objective, *, servers=1, consistency="bsp", **_):
     if consistency not in CONSISTENCY:
         raise ValueError(f"consistency {consistency!r} is not one of {', '.join(CONSISTENCY)}")
     if not 1 <= servers < size:
-        raise ValueError(f"{servers} servers of {size} ranks leave no worker: start at least {max(servers, 1) + 1} ranks")
+        raise ValueError(
+            f"{servers} servers of {size} ranks leave no worker: start at least {max(servers, 1) + 1} ranks"
+        )
     if servers > -(-n // BLOCK):
-        raise ValueError(f"{servers} servers for {n} parameters: a key range has at least {BLOCK}, so at most {-(-n // BLOCK)}")
+        raise ValueError(
+            f"{servers} servers for {n} parameters: a key range has at least {BLOCK}, so at most {-(-n // BLOCK)}"
+        )
     owners = tuple((s, lo, hi) for s, (lo, hi) in enumerate(cut(n, servers)))
     return Roles(tuple(range(servers, size)), owners, tuple(range(servers)), synchronous=consistency == "bsp")
 
@@ -47,7 +51,10 @@ def parameter_server(comm, local, state, *, optimizer, schedule, steps, servers:
     if comm.worker is None:
         yield from _serve(comm, state, optimizer, schedule, last, next_cut, consistency)
     else:
-        keys = [slice(HEAD + lo if s else 0, HEAD + hi) for s, (lo, hi) in enumerate(cut(local.objective.layout.size, servers))]
+        keys = [
+            slice(HEAD + lo if s else 0, HEAD + hi)
+            for s, (lo, hi) in enumerate(cut(local.objective.layout.size, servers))
+        ]
         yield from _work(comm, local, state, keys, last, next_cut, consistency)
 
 

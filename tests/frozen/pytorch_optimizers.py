@@ -1,6 +1,6 @@
 """Writes pytorch_optimizers.json: trajectories of torch.optim in float64, for test_optimizers.   Needs PyTorch.
 
-    python tests/frozen/pytorch_optimizers.py
+python tests/frozen/pytorch_optimizers.py
 """
 
 import json

@@ -1,5 +1,7 @@
 """Where arrays come from: the namespace of the array in hand, and random numbers that do not depend on who draws."""
 
+import threading
+
 import numpy as np
 
 # What a stream of random numbers is for.  The number is part of the key, so the order here is part of the results.
@@ -25,3 +27,18 @@ def readonly(x):
     view = x.view()
     view.setflags(write=False)
     return view
+
+
+_scratch = threading.local()
+
+
+def scratch(like, n):
+    """(n,) elements of like's dtype and device, to be used at once: the next call on this thread gives the same memory.
+
+    A fresh array of this size would come from the operating system page by page, each time.
+    """
+    kept = _scratch.__dict__
+    key = (type(like), like.dtype)
+    if key not in kept or kept[key].shape[0] < n:
+        kept[key] = namespace(like).empty(n, dtype=like.dtype)
+    return kept[key][:n]

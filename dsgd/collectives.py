@@ -7,7 +7,7 @@ numbers, ((0+1)+(2+3))+((4+5)+6): MPI_Allreduce leaves the order to the library,
 from functools import lru_cache
 from typing import NamedTuple
 
-from dsgd.arrays import namespace
+from dsgd.arrays import namespace, scratch
 
 BLOCK = 1 << 17  # elements that are summed at a time: bounds the memory of the partial sums
 
@@ -21,11 +21,11 @@ def tree_sum(parts, out):
     if len(parts) == 1:
         out[:] = parts[0]
         return out
-    xp = namespace(out)
-    spare = [xp.empty(min(BLOCK, out.size), dtype=out.dtype) for _ in range(len(parts).bit_length())]
+    add, depth, block = namespace(out).add, len(parts).bit_length(), min(BLOCK, out.size)
+    spare = scratch(out, depth * block).reshape(depth, block)
     for lo in range(0, out.size, BLOCK):
         hi = min(lo + BLOCK, out.size)
-        _subtree(xp.add, [part[lo:hi] for part in parts], 0, len(parts), [s[: hi - lo] for s in spare], 0, out[lo:hi])
+        _subtree(add, [part[lo:hi] for part in parts], 0, len(parts), spare[:, : hi - lo], 0, out[lo:hi])
     return out
 
 

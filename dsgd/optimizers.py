@@ -8,19 +8,19 @@ from math import sqrt
 
 import numpy as np
 
-from dsgd.arrays import namespace
+from dsgd.arrays import namespace, scratch
 from dsgd.errors import UsageError
 
-BLOCK = 32768  # elements: 128 KiB of float32
+BLOCK = 65536  # elements: 256 KiB of float32
 
 
 def blocks(*vectors):
     """The blocks of vectors of one length, side by side, and a scratch block: (scratch, v0, v1, ...)."""
     n = vectors[0].shape[0]
-    scratch = namespace(vectors[0]).empty(min(n, BLOCK), dtype=vectors[0].dtype)
+    spare = scratch(vectors[0], min(n, BLOCK))
     for lo in range(0, n, BLOCK):
         hi = min(lo + BLOCK, n)
-        yield scratch[: hi - lo], *(v[lo:hi] for v in vectors)
+        yield spare[: hi - lo], *(v[lo:hi] for v in vectors)
 
 
 class SGD:

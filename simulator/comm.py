@@ -35,8 +35,10 @@ class SimComm:
         effect = Compute(self.world_rank, step, flops)
         self.world.note(effect)
         kernel = self.world.kernel
-        kernel.at(kernel.now + self.group.network.compute(*effect), self.world.resume, self.world_rank, None)
-        self.world.suspend(self.world_rank, effect)
+        done = kernel.now + self.group.network.compute(*effect)
+        if not kernel.advance(done):  # others have something to do meanwhile
+            kernel.at(done, self.world.resume, self.world_rank, None)
+            self.world.suspend(self.world_rank, effect)
         return work()
 
     # --- point to point

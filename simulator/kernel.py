@@ -25,6 +25,13 @@ class Kernel:
             raise ValueError(f"the clock is at {self.now} s: nothing can happen at {time} s any more")
         heapq.heappush(self._heap, (time, self._tie(), next(self._serial), action, args))
 
+    def advance(self, time):
+        """Move the clock to `time` if nothing else happens until then; returns whether it did."""
+        if self._heap and self._heap[0][0] <= time:
+            return False
+        self.now = time
+        return True
+
     def run(self):
         """Run until nothing is left to happen."""
         heap, pop = self._heap, heapq.heappop

@@ -107,7 +107,7 @@ def crowd(call):
 
 
 def main():
-    for workers, steps in ((16, 20), (64, 6), (256, 2)):
+    for workers, steps in ((16, 60), (64, 20), (256, 10)):
         simulated, plain = overhead(workers, steps)
         print(
             f"  N = {workers:3d}: a simulated worker-step {simulated * 1e6:.0f} µs, in a plain loop {plain * 1e6:.0f} µs: {simulated / plain:.2f} ×"

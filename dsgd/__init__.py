@@ -1,6 +1,6 @@
 """Distributed training that a person can read, run and check.
 
-The public names are `run`, `Config` and `Result`.  They are imported on first use: `python -m dsgd.train`
+The public names are in `__all__`.  They are imported on first use: `python -m dsgd.train`
 executes this file before anything else, and MPI has to be imported before NumPy.
 """
 

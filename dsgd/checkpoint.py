@@ -1,8 +1,8 @@
 """Checkpoints: one npz with a manifest and a sha256 of every array, written whole or not at all.  Never pickle.
 
-x, optimizer/NAME            the whole vectors, put together from the ranks that own their ranges
-RANK/own/NAME, RANK/counters what only that rank has
-manifest                     JSON: format, step, virtual clock, configuration, sha256 of each array
+- x, optimizer/NAME: the whole vectors, put together from the ranks that own their ranges
+- RANK/own/NAME, RANK/counters: what only that rank has
+- manifest: JSON with format, step, virtual clock, configuration, sha256 of each array
 """
 
 import hashlib

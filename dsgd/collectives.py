@@ -59,26 +59,27 @@ class Traffic(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def traffic(kind, rank, size, root, nbytes):
+def traffic(kind, rank, size, root, nbytes, kept=0):
     """Traffic of one rank's part in a collective.
 
     Args:
         kind: the communicator's name for it.  nbytes: what this rank puts in (root's array for bcast, its part for
-        gather and allgather, everything it hands over for scatter, alltoall and reduce_scatter).
+        gather and allgather, all parts together for scatter, alltoall and reduce_scatter).  kept: bytes of these
+        that are the rank's own part.
     """
-    receives = sum(act == "recv" for act, _ in tree_steps((rank - root) % size, size))
-    up = int((rank - root) % size != 0)  # the tree sends one message up, and one down to each below
-    others = size - 1
+    below = sum(act == "recv" for act, _ in tree_steps((rank - root) % size, size))  # one message down to each of them
+    up = int(rank != 0 or root != 0)  # a sum goes up to rank 0, whatever the root, and rank 0 sends it there
+    others, scatters = size - 1, int(rank == root)
     return {
         "reduce": Traffic(up, up * nbytes),
-        "bcast": Traffic(receives, receives * nbytes),
-        "allreduce": Traffic(up + receives, (up + receives) * nbytes),
-        "barrier": Traffic(up + receives, 0),
+        "bcast": Traffic(below, below * nbytes),
+        "allreduce": Traffic(up + below, (up + below) * nbytes),
+        "barrier": Traffic(up + below, 0),
         "gather": Traffic(int(rank != root), int(rank != root) * nbytes),
         "allgather": Traffic(others, others * nbytes),
-        "scatter": Traffic(others * (rank == root), nbytes),
-        "alltoall": Traffic(others, nbytes),
-        "reduce_scatter": Traffic(others, nbytes),
+        "scatter": Traffic(scatters * others, scatters * (nbytes - kept)),
+        "alltoall": Traffic(others, nbytes - kept),
+        "reduce_scatter": Traffic(others, nbytes - kept),
     }[kind]
 
 

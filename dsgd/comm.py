@@ -1,6 +1,6 @@
 """The communicator: all that an algorithm may know of the world.  Names and meaning are mpi4py's.
 
-One array is one message: contiguous, of the run's dtype or of bytes, with a header of four integers.  What a call
+One array is one message: (n,), contiguous, of one of DTYPES, with a header of four integers.  What a call
 returns is read-only and may be one array for all ranks: copy it to change it.  A sent buffer belongs to the backend
 until the call, or the request's `wait()`, returns.  Every rank calls the collectives in the same order.
 `dsgd.simulator.comm.SimComm` and `dsgd.mpi.comm.MPIComm` implement this page and pass one contract suite.
@@ -10,8 +10,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 ANY_SOURCE = -1
 ANY_TAG = -1
+DTYPES = tuple(map(np.dtype, ("float32", "float64", "uint8", "int64")))  # what may travel; a message names it by number
+TRAVELLERS = frozenset(DTYPES)
+
+
+def require(x):
+    """Raise unless x may travel.  Both backends ask before every array, or a program could be right in one only."""
+    try:
+        if x.ndim == 1 and x.flags.c_contiguous and x.dtype in TRAVELLERS:
+            return
+    except AttributeError:
+        raise TypeError(f"only arrays (n,) may be sent, not a {type(x).__name__}") from None
+    if x.dtype not in TRAVELLERS:
+        raise TypeError(f"only arrays of {', '.join(map(str, DTYPES))} may be sent, not of {x.dtype}")
+    raise ValueError(f"only contiguous arrays (n,) may be sent, not one of shape {x.shape} and strides {x.strides}")
 
 
 class Header(NamedTuple):
@@ -57,6 +73,7 @@ class Comm(Protocol):
     worker: int | None  # this rank's worker number; None on a rank that only serves
     servers: tuple
     dtype: object  # the run's
+    place: tuple  # rank -> the process that hosts it: under MPI the identity, as one process hosts one rank
 
     def empty(self, n):
         """(n,) memory for messages, which the backend may share, pin or register."""
@@ -71,7 +88,10 @@ class Comm(Protocol):
         """Start a send; x must not change until the request's wait() returns."""
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
-        """Start a receive.  Wait for receives in the order in which they were started: under MPI waiting matches them."""
+        """Start a receive; a message goes to the first one started that it matches, whichever is waited for first.
+
+        Under MPI messages come in during the calls of this section: a sender may wait for a rank in a collective.
+        """
 
     def wait_any(self, requests):
         """(i, result) of the first request that is done."""
@@ -105,6 +125,9 @@ class Comm(Protocol):
 
     def split(self, color, key=0):
         """The communicator of the ranks with this color, ordered by (key, rank)."""
+
+    def free(self):
+        """Give the communicator back: nobody uses it any more.  Every rank calls this."""
 
     def compute(self, work, step, flops):
         """Call work() and return its result: under MPI that is all; the simulator charges its virtual time for it."""

@@ -12,6 +12,7 @@ from dsgd.errors import UsageError
 from dsgd.layers import ACTIVATIONS, LOSSES
 from dsgd.mlp import INITS
 from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS
+from dsgd.sampling import PARTITIONS
 from dsgd.specs import build, choose, convert, nearest, parse
 
 GROUPS = ("data", "model", "optimizer", "distribution", "output")
@@ -83,7 +84,7 @@ class Config:
             ("activation", ACTIVATIONS),
             ("init", INITS),
             ("loss", ["auto", *LOSSES]),
-            ("partition", ["shuffled"]),
+            ("partition", list(PARTITIONS)),
         ):
             choose(name, getattr(self, name), dict.fromkeys(table))
         choose("dtype", self.dtype, dict.fromkeys(("float32", "float64")))

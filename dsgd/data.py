@@ -59,8 +59,8 @@ def fashion_mnist(*, seed, dtype):
         )
     parts = []
     for prefix in ("train", "t10k"):
-        images = read_idx(_idx_file(folder, f"{prefix}-images-idx3-ubyte"))
-        labels = read_idx(_idx_file(folder, f"{prefix}-labels-idx1-ubyte"))
+        images = read_idx(_idx_file(folder, f"{prefix}-images-idx3-ubyte"), ndim=3)
+        labels = read_idx(_idx_file(folder, f"{prefix}-labels-idx1-ubyte"), ndim=1)
         if len(images) != len(labels):
             raise DataError(folder, f"{len(images)} {prefix} images but {len(labels)} labels")
         parts += [np.multiply(images.reshape(len(images), -1), dtype(1 / 255), dtype=dtype), labels.astype(np.intp)]
@@ -111,8 +111,25 @@ def split(X, y, classes, test, seed):
     return Dataset(X[train], y[train], X[rest], y[rest], classes)
 
 
-def read_npz(path, *, seed, dtype, test: float = 0.2):
-    """An .npz with X (n, ...) and y: whole numbers are classes (regrouped to 0 … C − 1), other numbers regression targets."""
+def read_npz(path, *, seed, dtype, test: float = 0.2, scale: bool = True):
+    """An .npz with X (n, ...) and y: whole numbers are classes (regrouped to 0 … C − 1), other numbers regression targets.
+
+    scale: give each feature mean 0 and deviation 1, measured on the training part.
+    """
+    dataset = _read_npz(path, seed, dtype, test)
+    return standardise(dataset) if scale else dataset
+
+
+def standardise(dataset):
+    """The data set with each feature's training mean subtracted, and divided by its training deviation unless that is 0."""
+    mean, deviation = dataset.X.mean(axis=0, dtype=np.float64), dataset.X.std(axis=0, dtype=np.float64)
+    deviation[deviation == 0] = 1
+    return dataset._replace(
+        **{part: ((getattr(dataset, part) - mean) / deviation).astype(dataset.X.dtype) for part in ("X", "X_test")}
+    )
+
+
+def _read_npz(path, seed, dtype, test):
     X, y = _members(path)
     if not (X.ndim and y.ndim and X.size) or len(X) != len(y):
         raise DataError(path, f"X has shape {X.shape} and y {y.shape}: they need values, and the same number of rows")
@@ -183,8 +200,8 @@ def _idx_file(folder, name):
     raise DataError(Path(folder) / name, "no such file (nor with .gz)", "apt-get install dataset-fashion-mnist")
 
 
-def read_idx(path):
-    """An IDX file of bytes, gzipped or not: magic 0, 0, 8, ndim; ndim sizes, big-endian; the values."""
+def read_idx(path, ndim):
+    """An IDX file of bytes with `ndim` axes, gzipped or not: magic 0, 0, 8, ndim; ndim sizes, big-endian; the values."""
     try:
         raw = Path(path).read_bytes()
         raw = gzip.decompress(raw) if str(path).endswith(".gz") else raw
@@ -194,7 +211,9 @@ def read_idx(path):
         raise DataError(
             path, f"starts with {raw[:4].hex(' ')}, not with the magic number 00 00 08 of an IDX file of bytes"
         )
-    header = 4 + 4 * raw[3]
+    if raw[3] != ndim:
+        raise DataError(path, f"has {raw[3]} axes, not {ndim}", "are images and labels exchanged?")
+    header = 4 + 4 * ndim
     shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4))
     if len(raw) - header != np.prod(shape, dtype=object):
         raise DataError(

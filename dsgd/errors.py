@@ -8,6 +8,13 @@ class DsgdError(Exception):
     code = 70
     agreed = False
 
+    @classmethod
+    def from_text(cls, text):
+        """The error of this class whose message another rank has put together."""
+        error = cls.__new__(cls)
+        error.args = (text,)
+        return error
+
 
 class UsageError(DsgdError):
     """A flag, a value or a combination of them that cannot be meant."""

@@ -1,6 +1,6 @@
 """Forward and backward pairs, one derivation each.  B is the number of rows, n_in and n_out the widths.
 
-Every function writes into arrays that it is given: a step allocates nothing of a layer's size.
+Every function writes into arrays that it is given: a step allocates nothing of the parameters' size.
 `d` is ∂loss/∂(output) on the way in and ∂loss/∂(input) on the way out.
 """
 

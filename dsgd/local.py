@@ -20,7 +20,9 @@ class Local:
     def __init__(self, comm, objective, sampler, rest=0, wish=()):
         self.comm, self.objective, self.sampler = comm, objective, sampler
         self.computed = 0  # samples whose gradient this rank computed, counted here and nowhere else
-        self.fault = None  # where its last gradient was not finite: (step, first element of x, elements)
+        self.fault = (
+            None  # where its last gradient was not finite: (step, first element of x or -1 for the loss, elements)
+        )
         self.rest, self.wish = rest, wish
         self._packet = None
         self._views = (None, None)
@@ -60,17 +62,19 @@ class Local:
     def sign(self, packet, g, t, samples, loss, offset=0):
         """Write the four numbers in front of a packet, for the gradient g of the range of x that begins at `offset`."""
         packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
-        packet[BAD] = self._check(g, t, offset)
+        packet[BAD] = self._check(g, t, offset, loss)
         return packet
 
-    def _check(self, g, t, offset):
-        """1 if g holds a NaN or an infinity.  The dot product is one fast pass; only if it overflows look closer."""
-        if isfinite(np.dot(g, g)):
+    def _check(self, g, t, offset, loss):
+        """1 if g or the loss is not finite.  The dot product is one fast pass; only if it overflows look closer."""
+        if isfinite(np.dot(g, g)) and isfinite(loss):
             return 0
         bad = np.flatnonzero(~np.isfinite(g))
         if len(bad):
             self.fault = (t + 1, int(bad[0]) + offset, len(bad))
-        return int(len(bad) > 0)
+        elif not isfinite(loss):
+            self.fault = (t + 1, -1, 1)
+        return int(self.fault is not None)
 
     def refuse_fault(self):
         """Raise if the last gradient was not finite: for algorithms in which a worker answers for itself."""
@@ -78,12 +82,11 @@ class Local:
             raise NonFiniteGradient(self.describe_fault(self.comm.rank, self.fault))
 
     def describe_fault(self, rank, fault):
-        step, element, elements = fault
-        name = self.objective.layout.name_at(element)
-        return (
-            f"rank {rank}, step {step}, {name}: the gradient has {elements} values that are not finite, so the run stops; "
-            "a smaller --lr is the usual remedy"
-        )
+        step, element, elements = map(int, fault)
+        what = "the loss is not finite"
+        if element >= 0:
+            what = f"{self.objective.layout.name_at(element)}: the gradient has {elements} values that are not finite"
+        return f"rank {rank}, step {step}, {what}, so the run stops; a smaller --lr is the usual remedy"
 
     def stage(self, layers, x):
         """This rank's own layers, whose parameters are x."""

@@ -2,7 +2,6 @@
 
 import io
 import os
-import time
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +20,17 @@ class Job(NamedTuple):
 
     config: object
     algorithm: object  # algorithms.Algorithm
-    options: dict
+    options: dict  # of the algorithm
     roles: object  # comm.Roles
     objective: object
     sampler: object
     steps: int
     virtual: bool  # whether the clock is
-    restored: tuple | None  # (arrays, manifest) of the checkpoint to go on from
-    folder: object  # where checkpoints go, or None
-    recorder: object  # rank 0's; None in processes that do not host it
     manifest: dict  # what to write into checkpoints beside the step
-    wish: list  # not empty once a signal asked to stop
+    restored: tuple | None = None  # (arrays, manifest) of the checkpoint to go on from
+    folder: object = None  # where checkpoints go
+    recorder: object = None  # rank 0's; None in processes that do not host it
+    wish: list = ()  # not empty once a signal asked to stop
 
 
 class Rank:
@@ -71,7 +70,7 @@ class Rank:
             **job.options,
         )
         if self.recorder:
-            self.recorder.first = time.perf_counter()
+            self.recorder.start()
         saved, stopped = self.state.t, False
         while not stopped:
             try:
@@ -85,7 +84,7 @@ class Rank:
             if not alone and (stopped or config.checkpoint_every and self.state.t % config.checkpoint_every == 0):
                 self._save()
                 saved = self.state.t
-        return self._finish(saved, stopped)
+        return self._finish(saved)
 
     def _observe(self, alone):
         """Make the records that are due.  Evaluation needs all of x: rank 0 has it, or the owners hand it in."""
@@ -98,7 +97,7 @@ class Rank:
         x = self._whole() if evaluate and together else state.x
         if not self.recorder:
             return state.heads.clear()
-        ended = self.recorder.read(state.heads)
+        ended = self.recorder.read(state.heads, state.t)
         evaluate = evaluate or ended and not together
         if evaluate or self.recorder.due(state.t, ended):
             self._record(x if evaluate else None)
@@ -117,8 +116,12 @@ class Rank:
         for rank, fault in enumerate(self.observer.allgather(mine.view(np.uint8))):
             fault = fault.view(np.int64)
             if fault[2]:
-                error = NonFiniteGradient(self.local.describe_fault(rank, fault))
-                break
+                return self._agreed(self.local.describe_fault(rank, fault))
+        return self._agreed(str(error))
+
+    def _agreed(self, text):
+        """An error that every rank raises at this point."""
+        error = NonFiniteGradient(text)
         error.agreed = True
         return error
 
@@ -181,24 +184,25 @@ class Rank:
         counters = arrays[f"{self.comm.rank}/counters"]
         self.comm.messages, self.comm.bytes, self.local.computed = (int(number) for number in counters)
 
-    def _finish(self, saved, stopped):
+    def _finish(self, saved):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
-        job, recorder = self.job, self.recorder
-        if saved != self.state.t and job.folder is not None:
+        counted = [self.comm.messages, self.comm.bytes, self.local.computed, os.getpid(), self.comm.clock()]
+        ranks = self.observer.gather(np.array(counted, np.float64).view(np.uint8))
+        broken = np.array([not np.isfinite(self.state.x).all()], np.float64)
+        if self.observer.allreduce(broken)[0]:
+            raise self._agreed(
+                f"step {self.state.t}: the last update made parameters that are not finite; use a smaller --lr"
+            )
+        if saved != self.state.t and self.job.folder is not None:
             self._save()
-        clock = self.comm.clock()
-        x = self._whole() if len(job.roles.owners) > 1 else self.state.x
-        counted = np.array([self.comm.messages, self.comm.bytes, self.local.computed, os.getpid()])
-        ranks = self.observer.gather(counted.view(np.uint8))
-        if not recorder:
+        x = self._whole() if len(self.job.roles.owners) > 1 else self.state.x
+        if not self.recorder:
             return None
-        if recorder.record_sums[0]:  # steps since the last record: they get one too, which a resumed run takes back
+        if self.recorder.record_sums[
+            0
+        ]:  # steps since the last record: they get one too, which a resumed run takes back
             self._record(x)
-        recorder.finish()
-        return {
-            "x": np.array(x),
-            "ranks": [rank.view(np.int64) for rank in ranks],
-            "step": self.state.t,
-            "clock": clock,
-            "stopped": stopped,
-        }
+        self.recorder.finish()
+        ranks = [numbers.view(np.float64) for numbers in ranks]
+        clock = max(numbers[4] for numbers in ranks)
+        return {"x": np.array(x), "ranks": ranks, "step": self.state.t, "clock": float(clock)}

@@ -5,9 +5,15 @@ import time
 from contextlib import contextmanager
 
 PRINT_EVERY = 2.0  # seconds between plain progress lines
-
-
-KEPT = ("done", "epoch_sums", "record_sums", "train_loss", "logged")  # what a resumed run goes on with
+KEPT = (
+    "done",
+    "epoch_sums",
+    "record_sums",
+    "record_loss",
+    "train_loss",
+    "logged",
+    "lost",
+)  # what a resumed run goes on with
 
 
 class Recorder:
@@ -21,11 +27,14 @@ class Recorder:
     def __init__(self, records, *, samples, steps, log_every, progress):
         self.records, self.n, self.steps, self.log_every = records, samples, steps, log_every
         self.done = 0  # samples applied
+        self.lost = 0  # samples applied after a checkpoint that a resumed run went on from, as far as recorded
         self.epoch_sums = [0, 0.0]  # samples and loss since the epoch began,
         self.record_sums = [0, 0.0]  # since the last record
+        self.record_loss = None  # of the last record
         self.train_loss = None  # of the last whole epoch
         self.logged = 0  # step of the last record
         self.seconds = {"steps": 0.0, "evaluation": 0.0, "checkpoints": 0.0}
+        self.wall = 0.0  # seconds before the run was resumed
         self.first = self._printed = time.perf_counter()
         self._bar = None
         if progress and sys.stderr.isatty():
@@ -37,15 +46,21 @@ class Recorder:
     def save(self):
         """The numbers a resumed run goes on with, for the manifest."""
         saved = {key: getattr(self, key) for key in KEPT}
-        return saved | {"records": len(self.records.rows)}
+        return saved | {"records": len(self.records.rows), "wall": time.perf_counter() - self.first}
 
     def restore(self, saved):
-        for key in KEPT:
+        for key in (*KEPT, "wall"):
             setattr(self, key, saved[key])
 
-    def read(self, heads):
-        """Take in the agreed numbers of the steps since; returns whether an epoch ended with them."""
+    def start(self):
+        """The first step is about to be made."""
+        self.first = time.perf_counter() - self.wall
+
+    def read(self, heads, step):
+        """Take in the agreed numbers of the steps up to `step`; returns whether an epoch ended with them."""
         ended = False
+        if self._bar:
+            self._bar.update(step - self._bar.n)
         while heads:
             samples, loss, *_ = heads.popleft()
             for sums in (self.epoch_sums, self.record_sums):
@@ -62,12 +77,13 @@ class Recorder:
 
     def record(self, step, clock, virtual, test):
         """Make a record.  clock: seconds, virtual if `virtual`; test: what an evaluation gave, or {}."""
-        loss, self.record_sums, self.logged = mean(self.record_sums), [0, 0.0], step
+        if self.record_sums[0]:
+            self.record_loss, self.record_sums = mean(self.record_sums), [0, 0.0]
+        loss, self.logged = self.record_loss, step
         wall = time.perf_counter() - self.first
         row = {"step": step, "epoch": self.done / self.n, "samples": self.done, "train_loss": loss}
         self.records.add(**row, time=wall, virtual_time=clock if virtual else None, **test)
         if self._bar:
-            self._bar.update(step - self._bar.n)
             self._bar.set_postfix_str(f"loss {loss:.4f}")
         elif self._lines and time.perf_counter() - self._printed > PRINT_EVERY:
             self._printed = time.perf_counter()
@@ -88,9 +104,9 @@ class Recorder:
 
     def finish(self):
         """The loop is over: what was not evaluation or saving was steps."""
-        whole = time.perf_counter() - self.first
+        whole = time.perf_counter() - self.first - self.wall
         self.seconds["steps"] = whole - self.seconds["evaluation"] - self.seconds["checkpoints"]
-        if self.epoch_sums[0]:
+        if self.train_loss is None:  # the run ended within its first epoch
             self.train_loss = mean(self.epoch_sums)
         if self._bar:
             self._bar.close()

@@ -1,25 +1,23 @@
 """dsgd.run: from a configuration to a trained network, in the simulator or across MPI ranks."""
 
-import platform
 import time
-import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import dsgd
 from dsgd.algorithms import ALGORITHMS
-from dsgd.checkpoint import digest, load, pack, unpack
+from dsgd.checkpoint import digest
 from dsgd.config import Config, make
 from dsgd.data import load as load_data
-from dsgd.errors import CheckpointError, UsageError
+from dsgd.errors import UsageError
+from dsgd.folder import restore, start_folder
 from dsgd.mlp import MLP
 from dsgd.objectives import Classification
 from dsgd.rank import Job, Rank
-from dsgd.recorder import Recorder
-from dsgd.records import METRICS, SUMMARY, Records, cut_records, write_json
-from dsgd.sampling import Shuffled
+from dsgd.records import SUMMARY, write_json
+from dsgd.sampling import PARTITIONS
 
 
 @dataclass
@@ -47,9 +45,14 @@ class Result:
 
 
 def open_backend(name, config, world):
-    """The backend of a run: the only place that imports one."""
+    """The backend of a run, by name.  Under MPI, start a script by `mpirun -n 4 python -m mpi4py SCRIPT`."""
     if name == "mpi":
-        from dsgd.mpi.backend import MPIBackend
+        try:
+            from dsgd.mpi.backend import MPIBackend
+        except ImportError as error:
+            raise UsageError(
+                f"no MPI here ({error}); pip install 'dsgd[mpich]', or leave backend out to simulate"
+            ) from None
 
         return MPIBackend()
     if name is not None:
@@ -77,7 +80,8 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
 
     began = time.perf_counter()
     config = make(asdict(config or Config()) | flags) if flags or not config else config
-    backend = backend if backend and not isinstance(backend, str) else open_backend(backend, config, world)
+    own_backend = backend is None or isinstance(backend, str)
+    backend = open_backend(backend, config, world) if own_backend else backend
     with threadpool_limits(limits=config.threads, user_api="blas"):
         job = backend.agree(lambda: prepare(config, backend, objective))
         backend.handshake(facts(job))
@@ -98,7 +102,9 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
         finally:
             if job.recorder:
                 job.recorder.records.close()
-    return finish(job, backend, done, prepared - began) if job.recorder else None
+        if own_backend:
+            backend.close()
+        return finish(job, backend, done, prepared - began) if job.recorder else None
 
 
 def prepare(config, backend, objective):
@@ -113,6 +119,10 @@ def prepare(config, backend, objective):
     name, options = config.parse_algorithm()
     if config.reduction != "tree" and not ALGORITHMS[name].reduces:
         raise UsageError(f"--reduction {config.reduction}: {name} has no reduction over workers; leave it out")
+    if config.reduction == "native" and backend.virtual:
+        raise UsageError(
+            "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
+        )
     data = "objective"
     if objective is None:
         dataset = load_data(config.data, seed=config.seed, dtype=config.dtype)
@@ -128,110 +138,32 @@ def prepare(config, backend, objective):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
-    sampler = Shuffled(n=objective.samples, batch=config.batch_size, seed=config.seed, workers=len(roles.workers))
-    steps = config.steps or config.epochs * sampler.steps_per_epoch
-    manifest = {"config": config.identity(), "ranks": backend.size, "data": data}
+    sampler = PARTITIONS[config.partition](
+        n=objective.samples, batch=config.batch_size, seed=config.seed, workers=len(roles.workers)
+    )
     return Job(
-        config, algorithm, options, roles, objective, sampler, steps, backend.virtual, None, None, None, manifest, []
+        config=config,
+        algorithm=algorithm,
+        options=options,
+        roles=roles,
+        objective=objective,
+        sampler=sampler,
+        steps=config.steps or config.epochs * sampler.steps_per_epoch,
+        virtual=backend.virtual,
+        manifest={"config": config.identity(), "ranks": backend.size, "data": data},
     )
 
 
 def facts(job):
     """What must be the same on every rank before the first step, {name: value}."""
     shapes = {name: list(shape) for name, shape in job.objective.layout.shapes.items()}
-    free = {"steps": job.steps, "resume": job.config.resume, "dsgd": dsgd.__version__}
-    return job.manifest["config"] | free | {"shapes": shapes, "data digest": job.manifest["data"]}
-
-
-def restore(job, backend):
-    """The job with the checkpoint of its folder: rank 0 reads it, everybody gets it, the configuration must be the same."""
-    folder = job.config.output
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        data = backend.agree(lambda: pack(*load(folder)) if backend.main else b"")
-    for warning in caught:
-        print(f"dsgd: {warning.message}")
-    arrays, manifest = unpack(backend.share(data))
-    backend.agree(lambda: compare(manifest, job, folder))
-    return job._replace(restored=(arrays, manifest))
-
-
-def compare(manifest, job, folder):
-    """Refuse by name whatever differs between a checkpoint and the run that wants to continue it."""
-    for key, value in manifest["config"].items():
-        if job.manifest["config"].get(key) != value:
-            raise UsageError(
-                f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change"
-            )
-    for key in ("ranks", "data"):
-        if manifest[key] != job.manifest[key]:
-            raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}")
-    if manifest["step"] > job.steps:
-        raise CheckpointError(f"{folder} is at step {manifest['step']} already, --steps asks for {job.steps}")
-
-
-def start_folder(job, backend):
-    """The job with its folder, recorder and manifest; rank 0 touches the disk."""
-    config, rows = job.config, []
-
-    def start():
-        if not (config.output and backend.main):
-            return []
-        folder = Path(config.output)
-        if (folder / "config.json").exists() and not config.resume:
-            raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for stale in folder.glob(".tmp-*"):
-                stale.unlink()
-            write_json(folder / "config.json", asdict(replace(config, resume=False)))
-            write_json(folder / "manifest.json", describe(job, backend))
-            kept = job.restored[1]["recorder"]["records"] if job.restored else 0
-            return cut_records(folder, kept) if (folder / METRICS).exists() else []
-        except OSError as error:
-            raise UsageError(f"--output {folder}: {error.strerror or error}") from None
-
-    rows = backend.agree(start)
-    folder = Path(config.output) if config.output else None
-    recorder = None
-    if backend.main:
-        records = Records(folder)
-        records.rows += rows
-        recorder = Recorder(
-            records,
-            samples=job.objective.samples,
-            steps=job.steps,
-            log_every=config.log_every,
-            progress=bool(folder) and not config.quiet,
-        )
-        if job.restored:
-            recorder.restore(job.restored[1]["recorder"])
-    return job._replace(folder=folder, recorder=recorder)
-
-
-def describe(job, backend):
-    """The manifest of a run: hashes are comparable within one manifest only."""
-    from threadpoolctl import threadpool_info
-
-    blas = [
-        {key: lib.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
-        for lib in threadpool_info()
-        if lib["user_api"] == "blas"
-    ]
-    here = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+    free = {
+        "steps": job.steps,
+        "resume": job.config.resume,
+        "output": bool(job.config.output),
         "dsgd": dsgd.__version__,
-        "machine": platform.machine(),
-        "system": platform.platform(),
     }
-    return here | {
-        "blas": blas,
-        "backend": backend.name,
-        "ranks": backend.size,
-        "config digest": job.config.digest(),
-        "data digest": job.manifest["data"],
-    }
+    return job.manifest["config"] | free | {"shapes": shapes, "data digest": job.manifest["data"]}
 
 
 def finish(job, backend, done, startup):
@@ -261,6 +193,7 @@ def finish(job, backend, done, startup):
         "wall_seconds": time.perf_counter() - recorder.first,
         "virtual_seconds": done["clock"] if backend.virtual else None,
         "bytes_sent": int(sum(rank[1] for rank in ranks)),
+        "samples_lost": recorder.lost,
         "messages_sent": int(sum(rank[0] for rank in ranks)),
     }
     seconds = {"start-up": startup} | recorder.seconds

@@ -40,3 +40,6 @@ class Shuffled:
             m = hi - lo
             lo, hi = lo + m * worker // self.workers, lo + m * (worker + 1) // self.workers
         return self.permutation(epoch)[lo:hi]
+
+
+PARTITIONS = {"shuffled": Shuffled}

@@ -5,15 +5,13 @@ and everything that all ranks must agree on.
 """
 
 from collections import deque
-from math import isfinite
 
 import numpy as np
 
 from dsgd.errors import NonFiniteGradient
 
-SAMPLES, LOSS, BAD, STOP = range(
-    4
-)  # samples seen, Σ loss over them, workers with a non-finite gradient, wishes to stop
+# samples seen, Σ loss over them, workers whose gradient or loss is not finite, wishes to stop
+SAMPLES, LOSS, BAD, STOP = range(4)
 HEAD = 4
 
 
@@ -21,10 +19,10 @@ class State:
     """All that a resumed run needs; an algorithm keeps nothing else from one step to the next.
 
     Attributes:
-        x: the parameters this rank holds, (n,) or its own range of them; x is `packet` without the head.
+        x: the parameters this rank holds, (n,) or its own range of them; at the start the part of `packet` behind its head.
         t: steps done.
         own: {name: array}, what only this rank has (a residual, a version, parameters that differ between ranks).
-        head: the four agreed numbers of the last step.
+        heads: the agreed numbers of the steps that the observer has not read yet.
     """
 
     def __init__(self, x):
@@ -34,7 +32,7 @@ class State:
         self.x[:] = x
         self.t = 0
         self.own = {}
-        self.heads = deque()  # agreed numbers that the observer has not read yet
+        self.heads = deque()
 
     def agree(self, packet):
         """Read the four numbers of a summed packet (4 + n,) and return the vector behind them.
@@ -43,7 +41,7 @@ class State:
             NonFiniteGradient: on every rank alike, if some worker's gradient was not finite.
         """
         head = packet[:HEAD].tolist()
-        if head[BAD] or not isfinite(head[LOSS]):
+        if head[BAD]:
             raise NonFiniteGradient(f"step {self.t + 1}: a gradient is not finite")
         self.heads.append(head)
         return packet[HEAD:]

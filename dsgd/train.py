@@ -1,5 +1,6 @@
 """python -m dsgd.train: one worker, simulated ranks (--simulate N), or the ranks of mpirun, with the same flags."""
 
+import os
 import sys
 
 
@@ -15,6 +16,8 @@ def main(argv, backend=None):
     from dsgd.runner import run
 
     first = backend is None or backend.main
+    if not first:
+        sys.stdout = open(os.devnull, "w")  # rank 0 speaks for all, --help included
     agree = backend.agree if backend else lambda action: action()
     config, shown = agree(lambda: read_arguments(argv, launched=backend is not None))
     if shown:
@@ -29,6 +32,10 @@ def main(argv, backend=None):
         result = run(config, backend=backend, wish=wish, announce=announce if first and not config.quiet else None)
     finally:
         restore_signals()
+    if first and wish:
+        print(
+            f"stopped at step {result.summary['steps']}; python -m dsgd.train --resume --output {result.folder} goes on"
+        )
     if first:
         report(result)
     return 128 + wish[0] if wish else 0
@@ -64,7 +71,7 @@ def stop_on_signal(config):
         wish.append(int(number))
         undo()
 
-    if "asp" not in config.algorithm:
+    if config.parse_algorithm()[1].get("consistency") != "asp":
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     return wish, undo
 
@@ -79,6 +86,8 @@ def announce(job, backend):
             flush=True,
         )
     going_on = f", from step {job.restored[1]['step']}" if job.restored else ""
+    if job.recorder.lost:
+        going_on += f" ({job.recorder.lost} samples applied after a checkpoint were lost, and are done again)"
     print(
         f"{config.algorithm} on {backend.size} rank{'s' * (backend.size > 1)} ({backend.name}), {workers} worker{'s' * (workers > 1)}: "
         f"{config.data}, {job.objective.layout.size:,} parameters, {config.dtype}, batch {config.batch_size}, {job.steps} steps{going_on}",

@@ -5,6 +5,7 @@ import json
 import numpy as np
 from mpi4py import MPI
 
+from dsgd import errors
 from dsgd.errors import DsgdError, UsageError
 from dsgd.mpi.comm import MPIComm
 
@@ -26,13 +27,12 @@ class MPIBackend:
         try:
             result = action()
         except DsgdError as error:
-            text = f"{type(error).__name__}:{error.code}:{error}".encode()
+            text = f"{type(error).__name__}:{error}".encode()
         for rank, report in enumerate(self._comm.allgather(np.frombuffer(text, np.uint8))):
             if len(report):
-                _, code, message = report.tobytes().decode().split(":", 2)
-                everywhere = rank == 0
-                error = DsgdError(message if everywhere else f"rank {rank}: {message}")
-                error.code, error.agreed = int(code), True
+                kind, message = report.tobytes().decode().split(":", 1)
+                error = getattr(errors, kind).from_text(message if rank == 0 else f"rank {rank}: {message}")
+                error.agreed = True
                 raise error
         return result
 
@@ -61,6 +61,10 @@ class MPIBackend:
         if self.main:
             buffer[:] = np.frombuffer(data, np.uint8)
         return self._comm.bcast(buffer).tobytes()
+
+    def close(self):
+        """Give the communicator back; every rank calls this."""
+        self._comm.free()
 
     def run(self, main, *, roles, dtype, start, reduction):
         """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere."""

@@ -11,42 +11,13 @@ from mpi4py import MPI
 
 from dsgd.arrays import readonly
 from dsgd.collectives import traffic, tree_steps, tree_sum
-from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles
+from dsgd.comm import ANY_SOURCE, ANY_TAG, DTYPES, Header, Message, Roles, require
 from dsgd.errors import PeerError
+from dsgd.mpi.requests import RecvRequest, SendRequest, poll
 from dsgd.pool import Pool
 
 HEADER = 64  # bytes in front of the data, which stays aligned
 WORDS = HEADER // 8
-DTYPES = [np.dtype(name) for name in ("float32", "float64", "uint8", "int64")]  # what may travel
-
-
-class SendRequest:
-    def __init__(self, request, *alive):
-        self.request, self.alive = request, alive  # the buffers must live until the send is done
-
-    def test(self):
-        return self.request.Test()
-
-    def wait(self):
-        self.request.Wait()
-        self.alive = None
-
-
-class RecvRequest:
-    """A receive whose length is not known: the message is probed for when it is waited for."""
-
-    def __init__(self, comm, source, tag):
-        self.comm, self.source, self.tag, self.message = comm, source, tag, None
-
-    def test(self):
-        if self.message is None:
-            self.message = self.comm.take(self.source, self.tag, wait=False)
-        return self.message is not None
-
-    def wait(self):
-        if self.message is None:
-            self.message = self.comm.take(self.source, self.tag)
-        return self.message
 
 
 class MPIComm:
@@ -61,9 +32,11 @@ class MPIComm:
         roles = roles or Roles(tuple(range(self.size)), ())
         self.workers, self.servers = roles.workers, roles.servers
         self.worker = roles.number.get(self.rank)
-        self.place = tuple(range(self.size))  # rank -> the process that hosts it
+        self.place = tuple(range(self.size))
         self.dtype, self._native = np.dtype(dtype), reduction == "native"
         self.messages = self.bytes = 0  # sent, by the written schedules
+        self.posted = []  # receives without their message, in the order in which they were started
+        self._unclaimed = []  # messages that came before their receive was posted, in order
         self._pool = Pool(np.empty)
         self._began = MPI.Wtime()
 
@@ -79,66 +52,78 @@ class MPIComm:
     # --- point to point
 
     def isend(self, x, dest, tag=0, header=Header()):
+        require(x)
         self.messages, self.bytes = self.messages + 1, self.bytes + x.nbytes
         words = np.zeros(WORDS, np.int64)
         words[:4], words[4] = header, DTYPES.index(x.dtype)
         if not x.nbytes:
-            return SendRequest(self._world.Isend([words, MPI.INT64_T], self.place[dest], tag), words)
+            return SendRequest(self, self._world.Isend([words, MPI.INT64_T], self.place[dest], tag), words)
         pieces = MPI.BYTE.Create_hindexed([HEADER, x.nbytes], [MPI.Get_address(words), MPI.Get_address(x)]).Commit()
         request = self._world.Isend([MPI.BOTTOM, 1, pieces], self.place[dest], tag)
         pieces.Free()  # MPI keeps it until the send is done
-        return SendRequest(request, words, x)
+        return SendRequest(self, request, words, x)
 
     def send(self, x, dest, tag=0, header=Header()):
         self.isend(x, dest, tag, header).wait()
 
     def recv(self, source=ANY_SOURCE, tag=ANY_TAG, timeout=None):
-        if timeout is None:
-            return self.take(source, tag)
-        end, pause = time.monotonic() + timeout, 1e-5
-        while (message := self.take(source, tag, wait=False)) is None:
-            if time.monotonic() > end:
-                raise PeerError(
-                    f"rank {self.rank}: nothing came within {timeout} s from {'anyone' if source < 0 else f'rank {source}'}"
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, 1e-3)
-        return message
+        request = self.irecv(source, tag)
+        if timeout is None or poll(request.test, time.monotonic() + timeout):
+            return request.wait()
+        self.posted.remove(request)
+        peer = "anyone" if source == ANY_SOURCE else f"rank {source}"
+        raise PeerError(f"rank {self.rank}: nothing came within {timeout} s from {peer}")
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
-        return RecvRequest(self, source, tag)
+        request = RecvRequest(self, source, tag)
+        for i, message in enumerate(self._unclaimed):
+            if request.matches(message):
+                request.message = self._unclaimed.pop(i)
+                return request
+        self.posted.append(request)
+        return request
 
     def wait_any(self, requests):
-        pause = 1e-5
-        while True:
-            for i, request in enumerate(requests):
-                if request.test():
-                    return i, request.wait()
-            time.sleep(pause)
-            pause = min(2 * pause, 1e-3)
+        poll(lambda: any(request.test() for request in requests))
+        i = next(i for i, request in enumerate(requests) if request.test())
+        return i, requests[i].wait()
 
-    def take(self, source, tag, wait=True):
-        """The next matching message; without `wait`, None if there is none."""
-        source = MPI.ANY_SOURCE if source == ANY_SOURCE else self.place[source]
-        tag = MPI.ANY_TAG if tag == ANY_TAG else tag
-        status = MPI.Status()
-        found = (self._world.Mprobe if wait else self._world.Improbe)(source, tag, status)
+    def progress(self, wait=False):
+        """Take one message off the network for the receives that are posted, if there is one or once there is.
+
+        A receive on its own probes for its messages and leaves the others with their senders.  Among several, the
+        order in which all messages come decides who gets which, so all are taken, and kept if nobody claims them.
+        """
+        first, *others = self.posted
+        source = MPI.ANY_SOURCE if others or first.source == ANY_SOURCE else self.place[first.source]
+        tag = MPI.ANY_TAG if others or first.tag == ANY_TAG else first.tag
+        found = (self._world.Mprobe if wait else self._world.Improbe)(source, tag, status := MPI.Status())
         if found is None:
-            return None
+            return
+        message = self._receive(found, status)
+        for request in self.posted:
+            if request.matches(message):
+                request.message = message
+                return self.posted.remove(request)
+        self._unclaimed.append(message)
+
+    def _receive(self, found, status):
         buffer = self._pool.take(status.Get_count(MPI.BYTE), np.dtype(np.uint8))
         found.Recv([buffer, MPI.BYTE], status)
         words = buffer[:HEADER].view(np.int64)
-        data = buffer[HEADER:].view(DTYPES[words[4]])
-        return Message(readonly(data), status.Get_source(), status.Get_tag(), Header(*map(int, words[:4])))
+        data, source = readonly(buffer[HEADER:].view(DTYPES[words[4]])), self.place.index(status.Get_source())
+        return Message(data, source, status.Get_tag(), Header(*map(int, words[:4])))
 
     # --- collectives
 
-    def _count(self, kind, nbytes, root=0):
-        sent = traffic(kind, self.rank, self.size, root, nbytes)
+    def _count(self, kind, arrays, root=0, kept=0):
+        for x in arrays:
+            require(x)
+        sent = traffic(kind, self.rank, self.size, root, sum(x.nbytes for x in arrays), kept)
         self.messages, self.bytes = self.messages + sent.messages, self.bytes + sent.bytes
 
     def bcast(self, x, root=0):
-        self._count("bcast", x.nbytes, root)
+        self._count("bcast", [x], root)
         out = self._pool.take(x.shape[0], x.dtype)
         if self.rank == root:
             out[:] = x
@@ -155,7 +140,7 @@ class MPIComm:
         return self._world.Dup()
 
     def reduce(self, x, root=0):
-        self._count("reduce", x.nbytes, root)
+        self._count("reduce", [x], root)
         return self._reduce(x, root)
 
     def _reduce(self, x, root):
@@ -184,7 +169,7 @@ class MPIComm:
         return readonly(total) if total is not x else self._pool.copy(x)
 
     def allreduce(self, x):
-        self._count("allreduce", x.nbytes)
+        self._count("allreduce", [x])
         if self._native:
             out = self._pool.take(x.shape[0], x.dtype)
             self._world.Allreduce(x, out)
@@ -195,45 +180,41 @@ class MPIComm:
         return self._bcast(self._pool.take(x.shape[0], x.dtype) if total is None else total.base, 0)
 
     def reduce_scatter(self, x, counts):
-        self._count("reduce_scatter", x.nbytes)
+        self._count("reduce_scatter", [x], kept=counts[self.rank] * x.itemsize)
         ends = np.cumsum(counts)
-        parts = self._exchange(
-            [x[end - count : end] for end, count in zip(ends, counts)], [counts[self.rank]] * self.size
-        )
+        cut = [x[end - count : end] for end, count in zip(ends, counts)]
+        parts = self._exchange(cut, [counts[self.rank]] * self.size)
         return readonly(tree_sum(parts, self._pool.take(counts[self.rank], x.dtype)))
 
     def gather(self, x, root=0):
-        self._count("gather", x.nbytes, root)
+        self._count("gather", [x], root)
         counts = self._counts(x.nbytes)
-        if self.rank != root:
-            self._world.Gatherv(x.view(np.uint8), None, root)
-            return None
-        out = np.empty(sum(counts), np.uint8)
-        self._world.Gatherv(x.view(np.uint8), [out, counts], root)
-        return self._cut(out, counts, x.dtype)
+        out = [np.empty(sum(counts), np.uint8), counts] if self.rank == root else None
+        self._world.Gatherv(x.view(np.uint8), out, root)
+        return self._cut(*out, x.dtype) if out else None
 
     def allgather(self, x):
-        self._count("allgather", x.nbytes)
+        self._count("allgather", [x])
         counts = self._counts(x.nbytes)
         out = np.empty(sum(counts), np.uint8)
         self._world.Allgatherv(x.view(np.uint8), [out, counts])
         return self._cut(out, counts, x.dtype)
 
     def scatter(self, parts, root=0):
-        self._count("scatter", sum(part.nbytes for part in parts or ()), root)
+        parts = parts if self.rank == root else ()
+        self._count("scatter", parts, root, kept=parts[root].nbytes if parts else 0)
         lengths, out = np.zeros((self.size, 2), np.int64), None
         if self.rank == root:
             lengths[:] = [(part.shape[0], DTYPES.index(part.dtype)) for part in parts]
         self._world.Bcast(lengths, root)
         mine = np.empty(lengths[self.rank, 0], DTYPES[lengths[self.rank, 1]])
         if self.rank == root:
-            out = np.concatenate([part.view(np.uint8) for part in parts])
-            out = [out, [part.nbytes for part in parts]]
+            out = [np.concatenate([part.view(np.uint8) for part in parts]), [part.nbytes for part in parts]]
         self._world.Scatterv(out, mine.view(np.uint8), root)
         return readonly(mine)
 
     def alltoall(self, parts):
-        self._count("alltoall", sum(part.nbytes for part in parts))
+        self._count("alltoall", parts, kept=parts[self.rank].nbytes)
         lengths = np.array([part.shape[0] for part in parts], np.int64)
         coming = np.empty_like(lengths)
         self._world.Alltoall(lengths, coming)
@@ -258,7 +239,7 @@ class MPIComm:
         return [readonly(buffer[end - count : end].view(dtype)) for end, count in zip(ends, counts)]
 
     def barrier(self):
-        self._count("barrier", 0)
+        self._count("barrier", ())
         self._world.Barrier()
 
     def split(self, color, key=0):

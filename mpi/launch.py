@@ -10,7 +10,8 @@ import time
 import traceback
 import warnings
 
-# What launchers tell their processes: (number of ranks, this rank).  SLURM's are those of the step, not of the job.
+# What launchers tell their processes: (number of ranks, this rank).  SLURM's are those of the step, not of the job; a
+# step of one is an interactive shell.
 LAUNCHERS = {
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "PMI_SIZE": "PMI_RANK",
@@ -22,7 +23,7 @@ LAUNCHERS = {
 def launched():
     """(size, rank) that the launcher's environment speaks of; (0, 0) without a launcher."""
     for size, rank in LAUNCHERS.items():
-        if os.environ.get(size, "").isdigit():
+        if os.environ.get(size, "").isdigit() and not (size.startswith("SLURM") and os.environ[size] == "1"):
             return int(os.environ[size]), int(os.environ.get(rank, 0) or 0)
     return 0, 0
 
@@ -48,6 +49,8 @@ def guard(main):
         return main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        if isinstance(error.code, str):
+            say(error.code)
     except BaseException as error:
         code = getattr(error, "code", 130 if isinstance(error, KeyboardInterrupt) else 70)
         if getattr(error, "agreed", False):

@@ -56,11 +56,11 @@ def _panel(axes, rows, key, name, colour):
     """Training loss as a line, test loss dashed, on a logarithmic axis."""
     rows = [row for row in rows if row.get("train_loss") is not None]
     axes.plot(
-        [row[key] for row in rows], [row["train_loss"] for row in rows], "-", color=colour, label=f"{name}, training"
+        [row[key] for row in rows], [row["train_loss"] for row in rows], ".-", color=colour, label=f"{name}, training"
     )
     tested = [row for row in rows if row.get("test_loss") is not None]
     axes.plot(
-        [row[key] for row in tested], [row["test_loss"] for row in tested], "--", color=colour, label=f"{name}, test"
+        [row[key] for row in tested], [row["test_loss"] for row in tested], ".--", color=colour, label=f"{name}, test"
     )
     axes.set_yscale("log")
 
@@ -71,7 +71,7 @@ def draw(folders, output):
     for folder in map(Path, folders):
         summary = folder / SUMMARY
         name = json.loads(summary.read_text())["algorithm"] if summary.exists() else folder.name
-        runs[name if name not in runs else f"{name} ({folder.name})"] = read_records(folder)
+        runs[name if name not in runs else f"{name} ({folder})"] = read_records(folder)
     figure(runs).savefig(output, dpi=120)
 
 
@@ -80,7 +80,10 @@ def main():
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument("--output", default="convergence.png", metavar="FILE")
     arguments = parser.parse_args()
-    draw(arguments.runs, arguments.output)
+    try:
+        draw(arguments.runs, arguments.output)
+    except OSError as error:
+        parser.exit(2, f"dsgd: {error.filename}: {error.strerror}; a run's folder holds a metrics.jsonl\n")
 
 
 if __name__ == "__main__":

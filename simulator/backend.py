@@ -29,6 +29,9 @@ class SimulatorBackend:
         """Rank 0's bytes, on every process."""
         return data
 
+    def close(self):
+        """Nothing to give back."""
+
     def run(self, main, *, roles, dtype, start, reduction):
         """main(comm, observer) on every rank; returns rank 0's result.  There is no library here: every sum is the tree's."""
         self.world = World(self.size, roles=roles, dtype=dtype, start=start, **({"network": Network()} | self._options))

@@ -1,27 +1,26 @@
 """The communicator in the simulator: each call makes one effect record, hands it to the world, and suspends the rank."""
 
 import sys
-from collections import deque
 from hashlib import blake2b
 
 import numpy as np
 
 from dsgd.collectives import traffic
-from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles
+from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles, require
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
 from dsgd.simulator.mailbox import Envelope, SimRequest, matches
 
 
 class SimComm:
-    """See dsgd.comm.Comm."""
+    """See dsgd.comm.Comm.  Effects name world ranks, in a group of some ranks too: trace and reports are about the world."""
 
     def __init__(self, group, rank, roles):
         self.group, self.world, self.rank, self.size = group, group.world, rank, len(group.ranks)
         self.world_rank = group.ranks[rank]
         self.workers, self.servers = roles.workers, roles.servers
         self.worker = roles.number.get(rank)
-        self.dtype = self.world.dtype
+        self.dtype, self.place = self.world.dtype, group.place
         self.messages = self.bytes = 0  # sent, by the written schedules
         self._number = 0
 
@@ -44,18 +43,23 @@ class SimComm:
     # --- point to point
 
     def isend(self, x, dest, tag=0, header=Header()):
-        effect = Send(self.rank, dest, tag, x.nbytes)
-        self.messages, self.bytes = self.messages + 1, self.bytes + x.nbytes
-        self.world.note(effect)
-        request = SimRequest(self, effect)
-        if self.world.check:
-            request.guard = (x, _hash(x), self.world.line(sys._getframe()))
-        network, kernel, pair = self.group.network, self.world.kernel, (self.rank, dest)
-        eager = x.nbytes <= network.eager_limit
-        envelope = Envelope(effect, self.world.pool.copy(x) if eager else x, header, None if eager else request)
-        arrival = kernel.now + (network.transfer(x.nbytes) if eager else network.latency)
-        arrival = self.group.last_arrival[pair] = max(arrival, self.group.last_arrival.get(pair, 0))
-        self.group.under_way.setdefault(pair, deque()).append(envelope)
+        require(x)
+        effect = Send(self.world_rank, self.group.ranks[dest], tag, x.nbytes)
+        self.messages, self.bytes = self.messages + 1, self.bytes + effect.nbytes
+        world, request = self.world, SimRequest(self, effect)
+        if world.trace is not None:
+            world.note(effect)
+        if world.check:
+            request.guard = (x, _hash(x), world.line(sys._getframe()))
+        group, kernel, pair = self.group, world.kernel, (self.rank, dest)
+        network, nbytes = group.network, effect.nbytes
+        eager = nbytes <= network.eager_limit
+        envelope = Envelope(effect, world.pool.copy(x) if eager else x, header, None if eager else request)
+        arrival = kernel.now + (network.transfer(nbytes) if eager else network.latency)
+        if arrival < group.last_arrival[pair]:
+            arrival = group.last_arrival[pair]
+        group.last_arrival[pair] = arrival
+        group.under_way[pair].append(envelope)
         kernel.at(arrival, self._arrive, pair)
         if eager:
             request.done = True
@@ -65,8 +69,10 @@ class SimComm:
         self.isend(x, dest, tag, header).wait()
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
-        effect = Receive(self.rank, source, tag)
-        self.world.note(effect)
+        source = source if source == ANY_SOURCE else self.group.ranks[source]
+        effect = Receive(self.world_rank, source, tag)
+        if self.world.trace is not None:
+            self.world.note(effect)
         request, box = SimRequest(self, effect), self.group.boxes[self.rank]
         envelope = box.take(source, tag)
         if envelope:
@@ -112,7 +118,7 @@ class SimComm:
         if self.world.trace is not None:
             self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
         data = envelope.data if envelope.request is None else self.world.pool.copy(envelope.data)
-        request.finish(Message(data, send.rank, send.tag, envelope.header))
+        request.finish(Message(data, self.group.members[send.rank], send.tag, envelope.header))
         if envelope.request:
             kernel = self.world.kernel
             kernel.at(kernel.now, envelope.request.finish, None)
@@ -121,54 +127,57 @@ class SimComm:
         posted = self.group.boxes[self.rank].posted
         if request in posted:
             posted.remove(request)
-            self.world.fail(
-                self.world_rank, PeerError(f"rank {self.rank}: nothing came within {timeout} s in {request.effect}")
-            )
+            rank = self.world_rank
+            self.world.fail(rank, PeerError(f"rank {rank}: nothing came within {timeout} s in {request.effect}"))
 
     def verify(self, x, digest, line):
         """Raise if x is not what it was when it was sent."""
         if _hash(x) != digest:
-            raise BufferChanged(f"rank {self.rank} changed a buffer before its send was done; sent at {line}")
+            raise BufferChanged(f"rank {self.world_rank} changed a buffer before its send was done; sent at {line}")
 
     # --- collectives
 
-    def _collective(self, kind, argument, nbytes=0, root=0):
-        effect = Collective(self.world_rank, kind, root, nbytes, self._number)
+    def _collective(self, kind, argument, arrays=(), root=0, kept=0):
+        for x in arrays:
+            require(x)
+        nbytes = sum(x.nbytes for x in arrays)
+        effect = Collective(self.world_rank, kind, self.group.ranks[root], nbytes, self._number)
         self._number += 1
         if self.group.network:
             self.world.note(effect)
             if kind != "split":
-                sent = traffic(kind, self.rank, self.size, root, nbytes)
+                sent = traffic(kind, self.rank, self.size, root, nbytes, kept)
                 self.messages, self.bytes = self.messages + sent.messages, self.bytes + sent.bytes
         before = _hash(argument) if self.world.check and isinstance(argument, np.ndarray) else None
         result = self.group.meet(self.rank, effect, argument)
         if before and _hash(argument) != before:
-            raise BufferChanged(f"the buffer of rank {self.rank} changed during {effect}: another rank shares it")
+            raise BufferChanged(f"the buffer of rank {self.world_rank} changed during {effect}: another rank shares it")
         return result
 
     def bcast(self, x, root=0):
-        return self._collective("bcast", x, x.nbytes, root)
+        return self._collective("bcast", x, [x], root)
 
     def reduce(self, x, root=0):
-        return self._collective("reduce", x, x.nbytes, root)
+        return self._collective("reduce", x, [x], root)
 
     def allreduce(self, x):
-        return self._collective("allreduce", x, x.nbytes)
+        return self._collective("allreduce", x, [x])
 
     def reduce_scatter(self, x, counts):
-        return self._collective("reduce_scatter", (x, tuple(counts)), x.nbytes)
+        return self._collective("reduce_scatter", (x, tuple(counts)), [x], kept=counts[self.rank] * x.itemsize)
 
     def gather(self, x, root=0):
-        return self._collective("gather", x, x.nbytes, root)
+        return self._collective("gather", x, [x], root)
 
     def allgather(self, x):
-        return self._collective("allgather", x, x.nbytes)
+        return self._collective("allgather", x, [x])
 
     def scatter(self, parts, root=0):
-        return self._collective("scatter", parts, sum(part.nbytes for part in parts or ()), root)
+        parts = parts if self.rank == root else ()
+        return self._collective("scatter", parts, parts, root, kept=parts[root].nbytes if parts else 0)
 
     def alltoall(self, parts):
-        return self._collective("alltoall", parts, sum(part.nbytes for part in parts))
+        return self._collective("alltoall", parts, parts, kept=parts[self.rank].nbytes)
 
     def barrier(self):
         self._collective("barrier", None)
@@ -176,6 +185,9 @@ class SimComm:
     def split(self, color, key=0):
         group, rank = self._collective("split", (color, key))
         return SimComm(group, rank, Roles(tuple(range(len(group.ranks))), ()))
+
+    def free(self):
+        pass  # memory only: the last reference takes it along
 
 
 def _hash(x):

@@ -1,6 +1,7 @@
 """The members of a communicator, and how they meet in a collective."""
 
 import sys
+from collections import defaultdict, deque
 
 import numpy as np
 
@@ -18,23 +19,27 @@ class Group:
 
     def __init__(self, world, ranks, network):
         self.world, self.ranks, self.network = world, ranks, network
+        self.members = {rank: member for member, rank in enumerate(ranks)}  # world rank -> rank in this group
+        self.place = (0,) * len(ranks)  # one process hosts them all
         self.boxes = [Mailbox() for _ in ranks]
         self.arrivals = {}  # member -> (effect, argument) of the collective under way
-        self.last_arrival = {}  # (source, dest) -> time: messages between two ranks do not overtake each other,
-        self.under_way = {}  # (source, dest) -> envelopes, in order: also when they arrive at one time, in shuffled order
+        # By (source, dest), so that messages between two ranks do not overtake each other, also when they arrive at
+        # one time and in shuffled order: when the last one arrives, and the envelopes under way, in order.
+        self.last_arrival = defaultdict(float)
+        self.under_way = defaultdict(deque)
 
     def meet(self, member, effect, argument):
         """A member arrives at a collective; the last one completes it for all."""
         world = self.world
         if len(self.ranks) == 1:  # nobody to wait for
-            return COLLECTIVES[effect.kind](self, [argument], effect.root)[0]
+            return COLLECTIVES[effect.kind](self, [argument], 0)[0]
         if self.arrivals:
             self._compare(next(iter(self.arrivals.values()))[0], effect)
         self.arrivals[member] = (effect, argument)
         if len(self.arrivals) == len(self.ranks):
             arrivals, self.arrivals = self.arrivals, {}
             effects, arguments = zip(*(arrivals[m] for m in range(len(self.ranks))))
-            results = COLLECTIVES[effect.kind](self, arguments, effect.root)
+            results = COLLECTIVES[effect.kind](self, arguments, self.members[effect.root])
             delay = (
                 self.network.collective(effect.kind, len(self.ranks), max(e.nbytes for e in effects))
                 if self.network

@@ -1,4 +1,4 @@
-"""Messages between simulated ranks, from the send to the receive."""
+"""Messages between simulated ranks, from the send to the receive.  They are matched by world ranks."""
 
 from collections import deque
 

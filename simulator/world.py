@@ -59,7 +59,7 @@ class World:
         return SimComm(self._everyone, rank, self.roles)
 
     def observer(self, rank):
-        """A communicator that costs no virtual time and leaves no trace: for watching and saving a run."""
+        """For watching and saving a run: no network time and no trace, only that the ranks wait for each other."""
         return SimComm(self._observers, rank, self.roles)
 
     def run(self, main):

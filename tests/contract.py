@@ -120,6 +120,7 @@ def timed_out(comm, **options):
 def check_who_is_who(comm):
     assert 0 <= comm.rank < comm.size
     assert comm.workers == tuple(range(comm.size)) and comm.worker == comm.rank and comm.servers == ()
+    assert len(comm.place) == comm.size
     assert comm.empty(3).shape == (3,) and comm.empty(3).dtype == comm.dtype
 
 
@@ -238,6 +239,45 @@ def check_irecv_before_send(comm):
         message = receiving.wait()
         assert same(message.data, part(left, n)) and receiving.wait() is message
         sending.wait()
+
+
+@contract
+def check_irecv_then_send(comm):
+    """A receive that was started takes its message while this rank waits in a send, however long the two are."""
+    left, right = neighbours(comm)
+    receiving = comm.irecv(left)
+    comm.send(np.full(10**6, float(comm.rank)), right)
+    assert (receiving.wait().data == left).all()
+
+
+@contract
+def check_first_started_gets_first(comm):
+    """Receives take messages in the order in which they were started, not in that of waiting."""
+    left, right = neighbours(comm)
+    sending = [comm.isend(np.array([float(tag)]), right, tag) for tag in (1, 2, 2, 1)]
+    anything, second = comm.irecv(left, ANY_TAG), comm.irecv(ANY_SOURCE, 2)
+    assert comm.recv(left, 2).data[0] == 2 and comm.irecv(left).wait().tag == 1
+    assert second.wait().tag == 2 and anything.wait().tag == 1
+    for i in range(2):
+        sending += [comm.isend(np.array([float(i)]), right, 3)]
+    first = comm.irecv(left, 3)
+    assert (comm.recv(left, 3).data[0], first.wait().data[0]) == (1, 0)
+    for request in sending:
+        request.wait()
+
+
+@contract
+def check_unclaimed_messages_wait(comm):
+    """What comes while nobody asks for it is there, in order, for those who ask later."""
+    left, right = neighbours(comm)
+    sending = [comm.isend(np.array([float(i)]), right, 1 + i // 4) for i in range(6)]
+    last, never = comm.irecv(left, 2), comm.irecv(left, 3)
+    assert last.wait().data[0] == 4
+    assert [comm.recv(left, tag).data[0] for tag in (1, ANY_TAG, 2, ANY_TAG, 1)] == [0, 1, 5, 2, 3]
+    sending += [comm.isend(comm.empty(0), right, 3)]
+    assert never.wait().tag == 3
+    for request in sending:
+        request.wait()
 
 
 @contract
@@ -465,6 +505,35 @@ def check_late_wildcard(comm):
     assert same(comm.allreduce(part(comm.rank, 4)), total(comm, 4))  # rank 1 is here at once
 
 
+UNFIT = {
+    "int32": np.zeros(4, "int32"),
+    "big-endian": np.zeros(4, ">f8"),
+    "with gaps": np.zeros(8)[::2],
+    "backwards": np.zeros(8)[::-1],
+    "two axes": np.zeros((2, 2)),
+    "no axis": np.zeros(()),
+}
+
+
+@contract
+def check_unfit_arrays_are_refused(comm):
+    """What cannot travel as it is, is refused before anything is sent; alone, so that no other rank waits."""
+    alone = comm.split(comm.rank)
+    calls = [alone.bcast, alone.reduce, alone.allreduce, alone.gather, alone.allgather]
+    calls += [lambda x: alone.reduce_scatter(x, [4]), lambda x: alone.scatter([x]), lambda x: alone.alltoall([x])]
+    calls += [lambda x: alone.isend(x, 0), lambda x: alone.send(x, 0)]
+    unfit = [(name, x, call) for name, x in UNFIT.items() for call in calls]
+    unfit += [("a list", [0.0, 1.0], call) for call in (calls[-1], alone.allreduce)]
+    for name, x, call in unfit:
+        try:
+            call(x)
+        except (TypeError, ValueError) as error:
+            assert "may be sent, not" in str(error), (name, error)
+        else:
+            raise AssertionError(name)
+    assert (alone.messages, alone.bytes) == (0, 0)
+
+
 # --- groups
 
 
@@ -500,6 +569,8 @@ def check_split_communicates(comm):
     halves = group.split(group.rank // 2)
     pair = values[group.rank // 2 * 2 :][:2]
     assert all_same(halves.allgather(values[group.rank]), pair)
+    for used in (halves, group):
+        assert used.free() is None
 
 
 # --- time and numbers
@@ -532,6 +603,7 @@ def check_compute(comm):
 def check_counters(comm):
     """messages and bytes are the traffic of the written schedules, summed over the calls."""
     n, size, nbytes = 3 * comm.size, comm.size, 24 * comm.size
+    parted = ("scatter", "alltoall", "reduce_scatter")
     mine = part(comm.rank, n)
     calls = [("allreduce", 0, lambda: comm.allreduce(mine)), ("barrier", 0, comm.barrier)]
     for root in range(size):
@@ -550,7 +622,7 @@ def check_counters(comm):
         before = comm.messages, comm.bytes
         call()
         put_in = nbytes if kind not in ("barrier", "scatter") or kind == "scatter" and comm.rank == root else 0
-        sent = traffic(kind, comm.rank, size, root, put_in)
+        sent = traffic(kind, comm.rank, size, root, put_in, kept=min(put_in, 24) if kind in parted else 0)
         assert (comm.messages - before[0], comm.bytes - before[1]) == sent, (kind, root)
     before = comm.messages, comm.bytes
     swap(comm, mine)

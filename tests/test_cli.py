@@ -264,6 +264,7 @@ def test_the_keys_of_the_summary(command, tmp_path):
         "wall_seconds",
         "virtual_seconds",
         "bytes_sent",
+        "samples_lost",
         "messages_sent",
     ]
     # 96 training samples in batches of 32: six steps of two epochs, 16 samples each; push, pull and answer of two workers

@@ -98,9 +98,10 @@ def test_steps_add_in_the_written_order(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_traffic_of_trees(size):
-    """A tree has p − 1 edges, whatever its root; an all-reduce goes up and down."""
+    """A tree has p − 1 edges; a sum goes up to rank 0 and from there to its root; an all-reduce goes up and down."""
     for root in range(size):
-        assert total("reduce", size, root, 40) == (size - 1, 40 * (size - 1))
+        edges = size - 1 + (root != 0)
+        assert total("reduce", size, root, 40) == (edges, 40 * edges)
         assert total("bcast", size, root, 40) == (size - 1, 40 * (size - 1))
     assert total("allreduce", size, 0, 40) == (2 * (size - 1), 80 * (size - 1))
     assert total("barrier", size, 0, 0) == (2 * (size - 1), 0)
@@ -112,13 +113,14 @@ def test_traffic_of_the_others(size):
     for root in range(size):
         assert total("gather", size, root, 40) == (everyone, 40 * everyone)
     assert total("allgather", size, 0, 40) == (pairs, 40 * pairs)
-    assert total("alltoall", size, 0, 40)[0] == total("reduce_scatter", size, 0, 40)[0] == pairs
-    assert traffic("scatter", 0, size, 0, 40) == (everyone, 40)
+    for kind in ("alltoall", "reduce_scatter"):  # 40 bytes for each rank, itself included
+        assert total(kind, size, 0, 40 * size, kept=40) == (pairs, 40 * pairs)
+    assert traffic("scatter", 0, size, 0, 40 * size, kept=40) == (everyone, 40 * everyone)
     assert all(traffic("scatter", rank, size, 0, 0) == (0, 0) for rank in range(1, size))
 
 
-def total(kind, size, root, nbytes):
-    sent = [traffic(kind, rank, size, root, nbytes) for rank in range(size)]
+def total(kind, size, root, nbytes, kept=0):
+    sent = [traffic(kind, rank, size, root, nbytes, kept) for rank in range(size)]
     return sum(s.messages for s in sent), sum(s.bytes for s in sent)
 
 

@@ -69,10 +69,23 @@ def test_the_split_is_seeded(spec):
 
 def test_the_parts_are_disjoint_and_together_all(file):
     path = file(X=np.arange(40.0).reshape(40, 1), y=Y)
-    one, two = load(f"{path}:test=0.25", seed=1, dtype="float64"), load(f"{path}:test=0.25", seed=2, dtype="float64")
+    one, two = (
+        load(f"{path}:test=0.25,scale=false", seed=1, dtype="float64"),
+        load(f"{path}:test=0.25,scale=false", seed=2, dtype="float64"),
+    )
     assert (len(one.X), len(one.X_test)) == (30, 10)
     assert rows(np.vstack([one.X, one.X_test])) == rows(np.arange(40.0).reshape(40, 1))
     assert rows(one.X_test) != rows(two.X_test)
+
+
+def test_features_are_standardised_on_the_training_part(file):
+    """Mean 0 and deviation 1 there; the test part by the same numbers; a constant column stays finite."""
+    columns = np.column_stack([np.arange(40.0), 255 - 3 * np.arange(40.0), np.full(40, 7.0)])
+    path = file(X=columns, y=Y)
+    raw, own = (load(f"{path}:scale={scale}", seed=0, dtype="float64") for scale in ("false", "true"))
+    assert np.allclose(own.X.mean(axis=0), 0) and np.allclose(own.X.std(axis=0), [1, 1, 0])
+    assert np.allclose(own.X_test[:, :2], (raw.X_test[:, :2] - raw.X[:, :2].mean(axis=0)) / raw.X[:, :2].std(axis=0))
+    assert not own.X_test[:, 2].any()
 
 
 def test_the_digest_covers_every_array_and_its_dtype():
@@ -114,7 +127,7 @@ def test_a_name_or_option_that_does_not_exist_is_refused(spec, message):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_whole_numbers_are_classes_numbered_from_0(file, save):
     labels = np.array([-3, 5, 700, 9])
-    own = load(str(file(save, X=X, y=labels[Y])), seed=0, dtype="float64")
+    own = load(f"{file(save, X=X, y=labels[Y])}:scale=false", seed=0, dtype="float64")
     assert own.classes == own.outputs == 4
     sorted_labels = np.unique(labels)
     given = {tuple(x): label for x, label in zip(X.tolist(), labels[Y])}
@@ -249,7 +262,7 @@ def fashion(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_fashion_mnist_is_read_plain_or_compressed(fashion, dtype):
-    images = read_idx(fashion / "train-images-idx3-ubyte")
+    images = read_idx(fashion / "train-images-idx3-ubyte", ndim=3)
     found = load("fashion-mnist", seed=0, dtype=dtype)
     assert (found.X.shape, found.X_test.shape, found.classes) == ((20, 20), (6, 20), 10)
     assert found.X.dtype == dtype and 0 <= found.X.min() < found.X.max() <= 1

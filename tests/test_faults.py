@@ -207,7 +207,9 @@ NAMED = "rank 2, step 4, layer 0 bias: the gradient has 1 values that are not fi
 def test_one_rank_with_a_nan_is_named_by_all(algorithm, tmp_path):
     body = INJECTED
     if "asp" in algorithm:  # refused where it was computed: a worker answers for itself
-        body = body.replace("self.sign(packet, packet[4:], t, packet[0], packet[1])", "self._check(packet[4:], t, 0)")
+        body = body.replace(
+            "self.sign(packet, packet[4:], t, packet[0], packet[1])", "self._check(packet[4:], t, 0, 0.0)"
+        )
     ended = mpirun(3, script(tmp_path, body), *TINY, "--algorithm", algorithm, "--output", "run", cwd=tmp_path)
     one_line(ended, 70, NAMED)
 

@@ -105,6 +105,40 @@ def test_deadlock_ends_ranks_that_clean_up_together(carrier):
     assert "2 of 2 ranks wait" in refuse(Deadlock, program, 2, carrier=carrier)
 
 
+def test_reports_of_a_group_name_world_ranks():
+    """Ranks 2 and 3 are 0 and 1 of their group."""
+
+    def program(comm):
+        group = comm.split(comm.rank // 2)
+        if comm.rank >= 2:
+            both_receive(group)
+
+    text = refuse(Deadlock, program, 4)
+    for rank in (2, 3):
+        assert f"rank {rank} waits in receive source={5 - rank} tag=3" in text
+    assert "2 of 4 ranks wait" in text
+
+
+def test_trace_of_a_group_names_world_ranks():
+    world = World(4, trace=True)
+
+    def main(rank):
+        group = world.comm(rank).split(rank // 2)
+        if group.rank == 0:
+            group.send(np.ones(1), 1)
+        else:
+            assert group.recv(0).source == 0
+        group.bcast(np.ones(1), root=1)
+
+    world.run(main)
+    seen = [line.partition(" ")[2] for line in lines(world.trace)]
+    for first, second in ((0, 1), (2, 3)):
+        assert f"rank={first} send dest={second} tag=0 bytes=8" in seen
+        assert f"rank={second} receive source={first} tag=any" in seen
+        assert f"rank={second} deliver source={first} tag=0 bytes=8" in seen
+        assert f"rank={first} bcast #0 root={second} bytes=8" in seen
+
+
 # --- mismatch
 
 

@@ -22,7 +22,9 @@ def dealt(depth, size):
 
 def layers_in_order(size, objective, **options):
     """Rank r owns the range of x that holds its layers; every rank sees the whole batch."""
-    layers = getattr(objective, "layers", range(1))
+    layers = getattr(objective, "layers", None)
+    if not layers:
+        raise ValueError("model-parallel needs a network, which has layers")
     if size > len(layers):
         raise ValueError(
             f"model-parallel deals whole layers: {size} ranks for {len(layers)} layers; start at most {len(layers)}"

@@ -41,21 +41,21 @@ def dedicated_servers(size, objective, *, servers=1, consistency="bsp", **_):
 
 
 def parameter_server(comm, local, state, *, optimizer, schedule, steps, servers: int = 1, consistency: str = "bsp"):
-    """Servers serve, workers work."""
-    clock = len(comm.workers)  # pushes
+    """Servers serve, workers work.  Versions of x are counted in pushes."""
+    clock = len(comm.workers)
     between, last = clock * (1 if consistency == "bsp" else local.rest or steps), clock * steps
 
     def next_cut(version):
         return min((version // between + 1) * between, last)
 
-    if comm.worker is None:
-        yield from _serve(comm, state, optimizer, schedule, last, next_cut, consistency)
-    else:
-        keys = [
-            slice(HEAD + lo if s else 0, HEAD + hi)
-            for s, (lo, hi) in enumerate(cut(local.objective.layout.size, servers))
-        ]
+    if comm.worker is not None:
+        ranges = cut(local.objective.layout.size, servers)
+        keys = [slice(HEAD + lo if s else 0, HEAD + hi) for s, (lo, hi) in enumerate(ranges)]
         yield from _work(comm, local, state, keys, last, next_cut, consistency)
+    elif consistency == "bsp":
+        yield from _serve_bsp(comm, state, optimizer, schedule, steps)
+    else:
+        yield from _serve_asp(comm, state, optimizer, schedule, last, next_cut)
 
 
 def _work(comm, local, state, keys, last, next_cut, consistency):
@@ -90,39 +90,49 @@ def _work(comm, local, state, keys, last, next_cut, consistency):
         goal = next_cut(version) if version == goal else goal
 
 
-def _serve(comm, state, optimizer, schedule, last, next_cut, consistency):
-    """Answer pulls, apply pushes, from one cut to the next; a bsp clock is a cut in which pushes wait for each other."""
+def _serve_bsp(comm, state, optimizer, schedule, steps):
+    """One average a clock.  Server 0's messages have the four numbers in front; the others hear of them in the pulls."""
+    workers, first = comm.workers, comm.rank == comm.servers[0]
+    mine = state.packet if first else state.x
+    total = comm.empty(len(mine))
+    for t in range(state.t, steps):
+        # 1. from every worker a push and then a pull, which waits for the end of the clock
+        messages = [comm.recv() for _ in range(2 * len(workers))]
+        pushes = {message.source: message.data for message in messages if message.tag == PUSH}
+        heads = [message.data for message in messages if message.tag == PULL]
+        # 2. the sum of the pushes, in tree order, is the average gradient; 3. the update
+        tree_sum([pushes[worker] for worker in workers], out=total)
+        optimizer.step(state.x, total[HEAD:] if first else total, schedule(t))
+        if first:
+            state.packet[:HEAD] = total[:HEAD]
+        # 4. the pulls are answered with the new version
+        for worker in workers:
+            comm.send(mine, worker, PARAMETERS, Header((t + 1) * len(workers)))
+        state.agree(mine if first else heads[0])
+        state.t = t + 1
+        yield
+
+
+def _serve_asp(comm, state, optimizer, schedule, last, next_cut):
+    """Each push at once, from one cut to the next; so many pulls are granted that the pushes end at the cut."""
     clock, first = len(comm.workers), comm.rank == comm.servers[0]
     version = state.t * clock
     mine = state.packet if first else state.x
-    total = comm.empty(len(mine))
     while version < last:
-        goal, granted = next_cut(version), version + clock  # every worker starts with the current version
-        pushes, waiting = {}, []
+        goal, granted, waiting = next_cut(version), version + clock, []  # every worker starts with the current version
         while version < goal or len(waiting) < clock:
             message = comm.recv()
             if message.tag == PUSH:
+                g = state.agree(message.data) if first else message.data
+                optimizer.step(state.x, g, schedule(version // clock))
                 version += 1
-                if consistency == "bsp":
-                    pushes[message.source] = message.data
-                else:
-                    g = state.agree(message.data) if first else message.data
-                    optimizer.step(state.x, g, schedule((version - 1) // clock))
-                    state.t = version // clock
-                    yield ALONE
-            elif (granted if first else message.header.version) < goal:
+                state.t = version // clock
+                yield ALONE
+            elif (granted if first else message.header.version) < goal:  # the other servers follow server 0's grants
                 granted += 1
                 comm.send(mine, message.source, PARAMETERS, Header(version))
             else:
-                waiting.append(message)
-        if consistency == "bsp":
-            tree_sum([pushes[worker] for worker in comm.workers], out=total)
-            if first:
-                state.packet[:HEAD] = total[:HEAD]
-            optimizer.step(state.x, total[HEAD:] if first else total, schedule(state.t))
-        for pull in sorted(waiting, key=lambda message: message.source):
-            comm.send(mine, pull.source, PARAMETERS, Header(version))
-        if consistency == "bsp":
-            state.agree(state.packet if first else waiting[0].data)
-        state.t = version // clock
+                waiting.append(message.source)
+        for worker in sorted(waiting):  # the cut: all pushes are applied, and everyone gets this version
+            comm.send(mine, worker, PARAMETERS, Header(version))
         yield

@@ -1,0 +1,108 @@
+"""The folder of a run: what stands in it when the run starts, and how a run goes on from it."""
+
+import platform
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+import dsgd
+from dsgd.checkpoint import load, pack, unpack
+from dsgd.errors import CheckpointError, UsageError
+from dsgd.recorder import Recorder
+from dsgd.records import METRICS, Records, cut_records, read_records, write_json
+
+
+def restore(job, backend):
+    """The job with the checkpoint of its folder: rank 0 reads it, everybody gets it, the configuration must be the same."""
+    folder = job.config.output
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = backend.agree(lambda: pack(*load(folder)) if backend.main else b"")
+    for warning in caught:
+        print(f"dsgd: {warning.message}")
+    arrays, manifest = unpack(backend.share(data))
+    backend.agree(lambda: compare(manifest, job, folder))
+    return job._replace(restored=(arrays, manifest))
+
+
+def compare(manifest, job, folder):
+    """Refuse by name whatever differs between a checkpoint and the run that wants to continue it."""
+    for key, value in manifest["config"].items():
+        if job.manifest["config"].get(key) != value:
+            raise UsageError(
+                f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change"
+            )
+    for key in ("ranks", "data"):
+        if manifest[key] != job.manifest[key]:
+            raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}")
+    if manifest["step"] > job.steps:
+        raise CheckpointError(f"{folder} is at step {manifest['step']} already, --steps asks for {job.steps}")
+
+
+def start_folder(job, backend):
+    """The job with its folder, recorder and manifest; rank 0 touches the disk."""
+    config = job.config
+    restored = job.restored[1]["recorder"] if job.restored else {"records": 0, "done": 0, "lost": 0}
+
+    def start():
+        if not (config.output and backend.main):
+            return [], 0
+        folder = Path(config.output)
+        if (folder / "config.json").exists() and not config.resume:
+            raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in folder.glob(".tmp-*"):
+                stale.unlink()
+            write_json(folder / "config.json", asdict(replace(config, resume=False)))
+            write_json(folder / "manifest.json", describe(job, backend))
+            rows = read_records(folder) if (folder / METRICS).exists() else []
+            lost = max(0, rows[-1]["samples"] - restored["done"]) if rows else 0
+            return (cut_records(folder, restored["records"]) if rows else []), lost
+        except OSError as error:
+            raise UsageError(f"--output {folder}: {error.strerror or error}") from None
+
+    rows, lost = backend.agree(start)
+    folder = Path(config.output) if config.output else None
+    recorder = None
+    if backend.main:
+        records = Records(folder)
+        records.rows += rows
+        recorder = Recorder(
+            records,
+            samples=job.objective.samples,
+            steps=job.steps,
+            log_every=config.log_every,
+            progress=bool(folder) and not config.quiet,
+        )
+        if job.restored:
+            recorder.restore(restored)
+            recorder.lost += lost
+    return job._replace(folder=folder, recorder=recorder)
+
+
+def describe(job, backend):
+    """The manifest of a run: hashes are comparable within one manifest only."""
+    from threadpoolctl import threadpool_info
+
+    blas = [
+        {key: lib.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
+        for lib in threadpool_info()
+        if lib["user_api"] == "blas"
+    ]
+    here = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "dsgd": dsgd.__version__,
+        "machine": platform.machine(),
+        "system": platform.platform(),
+    }
+    return here | {
+        "blas": blas,
+        "backend": backend.name,
+        "ranks": backend.size,
+        "config digest": job.config.digest(),
+        "data digest": job.manifest["data"],
+    }

@@ -24,7 +24,7 @@ class Local:
             None  # where its last gradient was not finite: (step, first element of x or -1 for the loss, elements)
         )
         self.rest, self.wish = rest, wish
-        self._packet = None
+        self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 
     def samples(self, t):

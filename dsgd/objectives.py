@@ -25,6 +25,7 @@ class Classification:
         self.layout = net.layout()
         self.samples = len(data.X)
         self.layers = range(net.depth)
+        self._weights = [a * b for a, b in zip(net.widths, net.widths[1:])]
         self._passes = {}  # rows -> (batch, targets, workspace); a gradient is never interrupted, so ranks can share them
 
     def start(self, seed, dtype):
@@ -33,7 +34,7 @@ class Classification:
 
     def flops(self, rows, layers=None):
         """Multiplications and additions of a gradient over `rows` samples: 2 per weight forward, 4 backward."""
-        return 6 * rows * sum(a * b for a, b in list(zip(self.net.widths, self.net.widths[1:]))[slice(*_ends(layers))])
+        return 6 * rows * sum(self._weights if layers is None else self._weights[layers[0] : layers[-1] + 1])
 
     def draw(self, rows):
         """The samples `rows` (B,) as arrays (X (B, n_in), y (B,) or (B, n_out)), valid until the next draw of B rows."""
@@ -88,10 +89,6 @@ class Classification:
                 right += int(np.sum(np.argmax(z, axis=1) == target))
             loss += float(self.loss(z, target, 1.0, z))
         return {"test_loss": loss / len(X), "test_accuracy": right / len(X) if self.data.classes else None}
-
-
-def _ends(layers):
-    return (None, None) if layers is None else (layers[0], layers[-1] + 1)
 
 
 class Quadratic:

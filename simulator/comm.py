@@ -9,7 +9,7 @@ from dsgd.collectives import traffic
 from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles, require
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
-from dsgd.simulator.mailbox import Envelope, SimRequest, matches
+from dsgd.simulator.mailbox import Channel, Envelope, SimRequest, matches
 
 
 class SimComm:
@@ -23,6 +23,7 @@ class SimComm:
         self.dtype, self.place = self.world.dtype, group.place
         self.messages = self.bytes = 0  # sent, by the written schedules
         self._number = 0
+        self._channels = {}  # by receiver
 
     def empty(self, n):
         return np.empty(n, self.dtype)
@@ -51,16 +52,16 @@ class SimComm:
             world.note(effect)
         if world.check:
             request.guard = (x, _hash(x), world.line(sys._getframe()))
-        group, kernel, pair = self.group, world.kernel, (self.rank, dest)
-        network, nbytes = group.network, effect.nbytes
+        channel = self._channels.get(dest) or self._channels.setdefault(dest, Channel(self.group.boxes[dest]))
+        network, kernel, nbytes = self.group.network, world.kernel, effect.nbytes
         eager = nbytes <= network.eager_limit
         envelope = Envelope(effect, world.pool.copy(x) if eager else x, header, None if eager else request)
         arrival = kernel.now + (network.transfer(nbytes) if eager else network.latency)
-        if arrival < group.last_arrival[pair]:
-            arrival = group.last_arrival[pair]
-        group.last_arrival[pair] = arrival
-        group.under_way[pair].append(envelope)
-        kernel.at(arrival, self._arrive, pair)
+        if arrival < channel.last:
+            arrival = channel.last
+        channel.last = arrival
+        channel.under_way.append(envelope)
+        kernel.at(arrival, self._arrive, channel)
         if eager:
             request.done = True
         return request
@@ -98,8 +99,8 @@ class SimComm:
             request.waiter = None
         return requests.index(first), first.wait()
 
-    def _arrive(self, pair):
-        envelope, box = self.group.under_way[pair].popleft(), self.group.boxes[pair[1]]
+    def _arrive(self, channel):
+        envelope, box = channel.under_way.popleft(), channel.box
         for request in box.posted:
             if matches(envelope, request.effect.source, request.effect.tag):
                 box.posted.remove(request)

@@ -1,7 +1,6 @@
 """The members of a communicator, and how they meet in a collective."""
 
 import sys
-from collections import defaultdict, deque
 
 import numpy as np
 
@@ -23,10 +22,6 @@ class Group:
         self.place = (0,) * len(ranks)  # one process hosts them all
         self.boxes = [Mailbox() for _ in ranks]
         self.arrivals = {}  # member -> (effect, argument) of the collective under way
-        # By (source, dest), so that messages between two ranks do not overtake each other, also when they arrive at
-        # one time and in shuffled order: when the last one arrives, and the envelopes under way, in order.
-        self.last_arrival = defaultdict(float)
-        self.under_way = defaultdict(deque)
 
     def meet(self, member, effect, argument):
         """A member arrives at a collective; the last one completes it for all."""

@@ -17,13 +17,13 @@ class Kernel:
         self.events = 0
         self._heap = []
         self._serial = count()
-        self._tie = (lambda: 0) if shuffle is None else random.Random(shuffle).random
+        self._tie = None if shuffle is None else random.Random(shuffle).random
 
     def at(self, time, action, *args):
         """Schedule action(*args) at virtual `time`."""
         if time < self.now:
             raise ValueError(f"the clock is at {self.now} s: nothing can happen at {time} s any more")
-        heapq.heappush(self._heap, (time, self._tie(), next(self._serial), action, args))
+        heapq.heappush(self._heap, (time, self._tie() if self._tie else 0, next(self._serial), action, args))
 
     def advance(self, time):
         """Move the clock to `time` if nothing else happens until then; returns whether it did."""

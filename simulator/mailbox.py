@@ -15,6 +15,17 @@ class Envelope:
         self.taken = False
 
 
+class Channel:
+    """From one rank to one other: messages do not overtake each other, also when they arrive at one time, in any order."""
+
+    __slots__ = ("box", "last", "under_way")
+
+    def __init__(self, box):
+        self.box = box  # the receiver's Mailbox
+        self.last = 0.0  # when the last message sent so far arrives
+        self.under_way = deque()  # envelopes, in order
+
+
 class Mailbox:
     """Messages that have arrived and receives that were posted, each in order; one of the two is always empty of matches."""
 

@@ -173,7 +173,9 @@ def read_arguments(argv, launched=False):
         word = unknown[0].partition("=")[0]
         raise UsageError(
             f"unknown argument {unknown[0]!r}; "
-            + (nearest(word, names) if word.startswith("-") else "flags begin with --").partition("choices:")[0]
+            + (nearest(word, names) if word.startswith("-") else "flags begin with --; choices:").partition("choices:")[
+                0
+            ]
             + "see --help"
         )
     values = vars(namespace)
@@ -214,8 +216,10 @@ def make(values):
         kind = types[key]
         if isinstance(value, str):
             value = convert("--" + key.replace("_", "-"), value, kind)
-        elif isinstance(value, (list, tuple)) and kind is str:
+        elif kind is str and isinstance(value, (list, tuple)):
             value = ",".join(map(str, value))
+        elif kind is str and isinstance(value, Path):
+            value = str(value)
         elif kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:

@@ -1,5 +1,6 @@
 """The folder of a run: what stands in it when the run starts, and how a run goes on from it."""
 
+import fcntl
 import platform
 import warnings
 from dataclasses import asdict, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import dsgd
-from dsgd.checkpoint import load, pack, unpack
+from dsgd.checkpoint import KEEP, load, pack, unpack
 from dsgd.errors import CheckpointError, UsageError
 from dsgd.recorder import Recorder
 from dsgd.records import METRICS, Records, cut_records, read_records, write_json
@@ -36,7 +37,8 @@ def compare(manifest, job, folder):
             )
     for key in ("ranks", "data"):
         if manifest[key] != job.manifest[key]:
-            raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}")
+            hint = f"; start it with mpirun -n {manifest[key]} or --simulate {manifest[key]}" if key == "ranks" else ""
+            raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}{hint}")
     if manifest["step"] > job.steps:
         raise CheckpointError(f"{folder} is at step {manifest['step']} already, --steps asks for {job.steps}")
 
@@ -48,27 +50,29 @@ def start_folder(job, backend):
 
     def start():
         if not (config.output and backend.main):
-            return [], 0
-        folder = Path(config.output)
-        if (folder / "config.json").exists() and not config.resume:
+            return None, [], 0, None
+        folder = numbered(config.output)
+        if any((folder / name).exists() for name in KEEP) and not config.resume:
             raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            lock = claim(folder)
             for stale in folder.glob(".tmp-*"):
                 stale.unlink()
-            write_json(folder / "config.json", asdict(replace(config, resume=False)))
+            write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
             write_json(folder / "manifest.json", describe(job, backend))
             rows = read_records(folder) if (folder / METRICS).exists() else []
-            lost = max(0, rows[-1]["samples"] - restored["done"]) if rows else 0
-            return (cut_records(folder, restored["records"]) if rows else []), lost
+            lost = max(0, rows[-1].get("samples", 0) - restored["done"]) if rows else 0
+            return folder, (cut_records(folder, restored["records"]) if rows else []), lost, lock
         except OSError as error:
             raise UsageError(f"--output {folder}: {error.strerror or error}") from None
 
-    rows, lost = backend.agree(start)
-    folder = Path(config.output) if config.output else None
+    folder, rows, lost, lock = backend.agree(start)
+    if config.output and not backend.main:
+        folder = Path(config.output)  # there is one, and rank 0 writes to it
     recorder = None
     if backend.main:
-        records = Records(folder)
+        records = Records(folder, lock)
         records.rows += rows
         recorder = Recorder(
             records,
@@ -81,6 +85,37 @@ def start_folder(job, backend):
             recorder.restore(restored)
             recorder.lost += lost
     return job._replace(folder=folder, recorder=recorder)
+
+
+def numbered(pattern):
+    """The folder that a pattern stands for: * becomes the next number, and the folder is made, so that it is nobody else's."""
+    if "*" not in pattern:
+        return Path(pattern)
+    parent, name = Path(pattern).parent, Path(pattern).name
+    taken = [path.name.partition("-")[0] for path in parent.glob(name.partition("*")[0] + "[0-9]*")]
+    number = max((int(digits) for digits in taken if digits.isdigit()), default=0) + 1
+    while True:
+        folder = parent / name.replace("*", str(number))
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:  # another run was faster
+            number += 1
+        except OSError as error:
+            raise UsageError(f"--output {folder}: {error.strerror}") from None
+
+
+def claim(folder):
+    """An open file whose lock says that this process writes to the folder; it is given up when the file is closed."""
+    lock = open(folder / ".lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UsageError(
+            f"{folder}: another process is training into this folder; wait for it, or choose another"
+        ) from None
+    return lock
 
 
 def describe(job, backend):

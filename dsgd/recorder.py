@@ -37,11 +37,7 @@ class Recorder:
         self.wall = 0.0  # seconds before the run was resumed
         self.first = self._printed = time.perf_counter()
         self._bar = None
-        if progress and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=steps, unit="step", leave=False)
-        self._lines = progress and not self._bar
+        self._progress = progress
 
     def save(self):
         """The numbers a resumed run goes on with, for the manifest."""
@@ -55,6 +51,10 @@ class Recorder:
     def start(self):
         """The first step is about to be made."""
         self.first = time.perf_counter() - self.wall
+        if self._progress and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.steps, unit="step", leave=False)
 
     def read(self, heads, step):
         """Take in the agreed numbers of the steps up to `step`; returns whether an epoch ended with them."""
@@ -85,7 +85,7 @@ class Recorder:
         self.records.add(**row, time=wall, virtual_time=clock if virtual else None, **test)
         if self._bar:
             self._bar.set_postfix_str(f"loss {loss:.4f}")
-        elif self._lines and time.perf_counter() - self._printed > PRINT_EVERY:
+        elif self._progress and time.perf_counter() - self._printed > PRINT_EVERY:
             self._printed = time.perf_counter()
             accuracy = test.get("test_accuracy")
             shown = "" if accuracy is None else f", test accuracy {accuracy:.4f}"

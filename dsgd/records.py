@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from dsgd.errors import DataError
+
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 
 
@@ -14,8 +16,9 @@ class Records:
     (s, None under MPI), and, at the end of an epoch, test_loss and test_accuracy.
     """
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, lock=None):
         self.rows = []
+        self._lock = lock  # on the folder, held until close()
         self._file = open(Path(folder) / METRICS, "a", encoding="utf-8") if folder else None
 
     def add(self, **row):
@@ -25,18 +28,29 @@ class Records:
             self._file.flush()
 
     def close(self):
-        if self._file:
-            self._file.close()
+        for file in filter(None, (self._file, self._lock)):
+            file.close()
 
 
 def read_records(folder):
-    """[record] of a run's folder; a last line that was cut off is left out."""
-    rows = []
-    for line in (Path(folder) / METRICS).read_text(encoding="utf-8").splitlines():
+    """[record] of a run's folder; a last line that was cut off is left out.
+
+    Raises:
+        DataError: a line that is no record.
+    """
+    path = Path(folder) / METRICS
+    rows, lines = [], path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            if not isinstance(rows[-1], dict) or not rows[-1].keys() >= {"step"}:
+                raise ValueError
+        except ValueError:
+            del rows[number - 1 :]
+            if number < len(lines):
+                raise DataError(
+                    path, f"line {number} is damaged", f"remove it, or keep its first {number - 1} lines"
+                ) from None
     return rows
 
 

@@ -205,6 +205,9 @@ def finish(job, backend, done, startup):
         from dsgd.plots.convergence import draw
 
         with recorder.timed("plot"):
-            draw([job.folder], job.folder / "convergence.png")
+            try:
+                draw([job.folder], job.folder / "convergence.png")
+            except OSError as error:  # all that matters is saved: a picture is no reason to fail
+                print(f"dsgd: {job.folder / 'convergence.png'} was not drawn: {error.strerror or error}")
         seconds["plot"] = recorder.seconds["plot"]
     return result

@@ -26,7 +26,7 @@ def main(argv, backend=None):
         return 0
     config = config.settle(backend.size if backend else max(1, config.simulate))
     if not config.output and not config.resume:
-        config = replace(config, output=agree(lambda: next_folder(config)))
+        config = replace(config, output=f"runs/*-{config.algorithm.partition(':')[0]}")  # * becomes a number
     wish, restore_signals = stop_on_signal(config)
     try:
         result = run(config, backend=backend, wish=wish, announce=announce if first and not config.quiet else None)
@@ -34,23 +34,11 @@ def main(argv, backend=None):
         restore_signals()
     if first and wish:
         print(
-            f"stopped at step {result.summary['steps']}; python -m dsgd.train --resume --output {result.folder} goes on"
+            f"stopped at step {result.summary['steps']}; the same command with --resume --output {result.folder} goes on"
         )
     if first:
         report(result)
     return 128 + wish[0] if wish else 0
-
-
-def next_folder(config):
-    """runs/NUMBER-ALGORITHM, the number one over the largest there is."""
-    from pathlib import Path
-
-    taken = [
-        int(path.name.partition("-")[0])
-        for path in Path("runs").glob("[0-9]*-*")
-        if path.name.partition("-")[0].isdigit()
-    ]
-    return str(Path("runs") / f"{max(taken, default=0) + 1}-{config.algorithm.partition(':')[0]}")
 
 
 def stop_on_signal(config):
@@ -79,6 +67,7 @@ def stop_on_signal(config):
 def announce(job, backend):
     """The first lines: what is trained, where, how; and what an asynchronous step size means."""
     config, workers = job.config, len(job.roles.workers)
+    classes = job.objective.data.classes
     if not job.roles.synchronous:
         print(
             f"asynchronous: each push moves x by eta times the average over its worker's own batch, with eta = {config.lr} as given, "
@@ -90,7 +79,7 @@ def announce(job, backend):
         going_on += f" ({job.recorder.lost} samples applied after a checkpoint were lost, and are done again)"
     print(
         f"{config.algorithm} on {backend.size} rank{'s' * (backend.size > 1)} ({backend.name}), {workers} worker{'s' * (workers > 1)}: "
-        f"{config.data}, {job.objective.layout.size:,} parameters, {config.dtype}, batch {config.batch_size}, {job.steps} steps{going_on}",
+        f"{config.data} ({f'{classes} classes' if classes else 'regression'}), {job.objective.layout.size:,} parameters, {config.dtype}, batch {config.batch_size}, {job.steps} steps{going_on}",
         flush=True,
     )
 
@@ -114,17 +103,22 @@ def mpi_main():
 
 def entry():
     """MPI first: under a launcher it is imported before NumPy and before anything that can fail."""
+    from dsgd.errors import DsgdError
     from dsgd.mpi.launch import guard, launched, say
 
     if launched()[0]:
         return guard(mpi_main)
     try:
         return main(sys.argv[1:])
-    except Exception as error:
-        if not hasattr(error, "agreed"):
-            raise
+    except DsgdError as error:
         say(str(error))
         return error.code
+    except MemoryError as error:
+        say(f"out of memory ({error}); a smaller network, data set or --simulate may fit")
+        return 70
+    except KeyboardInterrupt:
+        say("interrupted; --resume goes on from the last checkpoint, if there is one")
+        return 130
 
 
 if __name__ == "__main__":

@@ -51,8 +51,12 @@ def guard(main):
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         if isinstance(error.code, str):
             say(error.code)
+    except KeyboardInterrupt:
+        code = 130
+        if world.rank == 0:
+            say("interrupted; --resume goes on from the last checkpoint, if there is one")
     except BaseException as error:
-        code = getattr(error, "code", 130 if isinstance(error, KeyboardInterrupt) else 70)
+        code = getattr(error, "code", 70)
         if getattr(error, "agreed", False):
             if world.rank == 0:
                 say(str(error))

@@ -70,7 +70,10 @@ def draw(folders, output):
     runs = {}
     for folder in map(Path, folders):
         summary = folder / SUMMARY
-        name = json.loads(summary.read_text())["algorithm"] if summary.exists() else folder.name
+        try:
+            name = json.loads(summary.read_text())["algorithm"]
+        except (OSError, ValueError, KeyError):  # a run that is not over yet
+            name = folder.name
         runs[name if name not in runs else f"{name} ({folder})"] = read_records(folder)
     figure(runs).savefig(output, dpi=120)
 

@@ -228,7 +228,7 @@ def test_the_files_of_a_run(command, tmp_path):
     folder = tmp_path / "runs" / "1-data-parallel"
     assert (code, err) == (0, "")
     older = {"checkpoint-1.npz", "checkpoint-2.npz"}
-    assert {path.name for path in folder.iterdir()} == FILES | older | {"convergence.png"}
+    assert {path.name for path in folder.iterdir()} == FILES | older | {"convergence.png", ".lock"}
     assert (folder / "convergence.png").read_bytes().startswith(b"\x89PNG")
     told = summary(folder)
     assert (

@@ -50,24 +50,34 @@ def start_folder(job, backend):
 
     def start():
         if not (config.output and backend.main):
-            return None, [], 0, None
+            return None, None, [], 0
         folder = numbered(config.output)
         if any((folder / name).exists() for name in KEEP) and not config.resume:
             raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = claim(folder)
-            for stale in folder.glob(".tmp-*"):
-                stale.unlink()
-            write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
-            write_json(folder / "manifest.json", describe(job, backend))
-            rows = read_records(folder) if (folder / METRICS).exists() else []
-            lost = max(0, rows[-1].get("samples", 0) - restored["done"]) if rows else 0
-            return folder, (cut_records(folder, restored["records"]) if rows else []), lost, lock
+            try:
+                return folder, lock, *begin(folder)
+            except BaseException:
+                lock.close()
+                raise
         except OSError as error:
             raise UsageError(f"--output {folder}: {error.strerror or error}") from None
 
-    folder, rows, lost, lock = backend.agree(start)
+    def begin(folder):
+        """Write what is known before the first step; (records to go on from, samples that are done again)."""
+        for stale in folder.glob(".tmp-*"):
+            stale.unlink()
+        write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
+        write_json(folder / "manifest.json", describe(job, backend))
+        if not (folder / METRICS).exists():
+            return [], 0
+        rows = read_records(folder)
+        lost = max(0, rows[-1].get("samples", 0) - restored["done"]) if rows else 0
+        return cut_records(folder, restored["records"]), lost
+
+    folder, lock, rows, lost = backend.agree(start)
     if config.output and not backend.main:
         folder = Path(config.output)  # there is one, and rank 0 writes to it
     recorder = None

@@ -6,6 +6,7 @@ from importlib import import_module
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import machine
+from dsgd.errors import DataError
 
 NAMES = ("step", "epoch", "simulator", "seeds")
 
@@ -19,7 +20,10 @@ def main(names):
         module = import_module(f"benchmarks.{name}")
         print(f"{name}: {module.__doc__.splitlines()[0]}", flush=True)
         with threadpool_limits(limits=1, user_api="blas"):
-            module.main()
+            try:
+                module.main()
+            except DataError as error:
+                print(f"  left out: {error}")
 
 
 main(sys.argv[1:])

@@ -38,10 +38,8 @@ def rows(size, regression):
         DATA | dict(algorithm=a, dtype=d, optimizer=o)
         for a, d, o in product(names(size), ("float32", "float64"), OPTIMIZERS)
     ]
-    if (
-        size > 3
-    ):  # ranks in a row hand each other the only core that is not spinning: seconds a row, so here adam speaks for all
-        found = [row for row in found if row["algorithm"] not in PIPELINED or row["optimizer"] == "adam"]
+    if size > 3:  # stages in a row wait for the only core that is not spinning: of the probe, adam speaks for all
+        found = [row for row in found if row["algorithm"] != "pipeline" or row["optimizer"] == "adam"]
     found += [DATA | dict(algorithm=a, dtype=d) for a, d in product(("local-sgd", "gossip"), ("float32", "float64"))]
     found += [
         DATA | dict(algorithm=a, batch_size=3) for a in names(size) + ["local-sgd", "gossip"]

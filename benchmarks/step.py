@@ -100,3 +100,5 @@ def main():
     medians = interleaved(functions, ROUNDS)
     for name, seconds in medians.items():
         print(f"  {name:14s} {seconds / CHUNK * 1e6:6.0f} µs a step, {seconds / medians['floor']:.2f} × the floor")
+    if "eager PyTorch" in medians:
+        print(f"  data-parallel takes {medians['data-parallel'] / medians['eager PyTorch']:.2f} × eager PyTorch's time")

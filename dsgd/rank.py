@@ -198,9 +198,8 @@ class Rank:
         x = self._whole() if len(self.job.roles.owners) > 1 else self.state.x
         if not self.recorder:
             return None
-        if self.recorder.record_sums[
-            0
-        ]:  # steps since the last record: they get one too, which a resumed run takes back
+        # Steps since the last record get one too, which a resumed run takes back.
+        if self.recorder.record_sums[0]:
             self._record(x)
         self.recorder.finish()
         ranks = [numbers.view(np.float64) for numbers in ranks]

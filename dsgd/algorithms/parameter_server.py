@@ -5,7 +5,7 @@
 
 Each of S servers holds one contiguous key range of x and its optimizer's state.  A clock is N pushes.  Under bsp a pull
 is answered when the clock is complete; under asp at once, except that the servers let all workers come to rest once
-every `cut` pushes: then everyone holds the same version, and a run can be saved, or end.  Server 0 alone decides when a
+every `--checkpoint-every` clocks, a cut: then everyone holds the same version, and a run can be saved, or end.  Server 0 alone decides when a
 pull is answered, the other servers follow the version it gave.
 
 Reference: Li et al. 2014 (OSDI), "Scaling distributed machine learning with the parameter server".

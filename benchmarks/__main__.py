@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.measure import machine
 from dsgd.errors import DataError
 
-NAMES = ("step", "epoch", "simulator", "seeds")
+NAMES = ("step", "optimizers", "epoch", "simulator", "seeds", "fashion")
 
 
 def main(names):

@@ -8,12 +8,14 @@ from dsgd.algorithms import ALGORITHMS
 from dsgd.data import Dataset
 from dsgd.local import Local
 from dsgd.mlp import MLP
-from dsgd.objectives import Classification
+from dsgd.objectives import Supervised
+from dsgd.norms import Norms
 from dsgd.optimizers import SGD
 from dsgd.sampling import Shuffled
 from dsgd.schedules import constant
 from dsgd.simulator import World
 from dsgd.state import State
+from dsgd.update import Update
 
 WIDTHS, BATCH, CHUNK, ROUNDS = (784, 128, 10), 128, 40, 15
 
@@ -24,7 +26,7 @@ def data(n):
     return X, y
 
 
-class HotBatch(Classification):
+class HotBatch(Supervised):
     """Its batch is always the same and stays in the cache, as the floor's does; what draws cost is in `epoch`."""
 
     def draw(self, rows):
@@ -36,9 +38,10 @@ class HotBatch(Classification):
 def dsgd_steps():
     """A function that makes CHUNK steps of data-parallel in a world of one rank."""
     X, y = data(BATCH)
-    objective = HotBatch(MLP(WIDTHS), Dataset(X, y, X, y, 10), loss="cross-entropy", init="he")
+    objective = HotBatch(MLP(WIDTHS), Dataset(X, y, X, y, 10), loss="cross-entropy")
     sampler = Shuffled(n=BATCH * CHUNK, batch=BATCH, seed=0, workers=1)
     state, local = State(objective.start(0, np.float32)), None
+    update = Update(SGD(), Norms(objective.layout))
 
     def steps():
         world = World(1, dtype=np.float32)
@@ -49,7 +52,7 @@ def dsgd_steps():
             local = local or Local(comm, objective, sampler)
             local.comm, state.t = comm, 0
             for _ in ALGORITHMS["data-parallel"].run(
-                comm, local, state, optimizer=SGD(), schedule=constant(lr=1e-6), steps=CHUNK
+                comm, local, state, optimizer=update, schedule=constant(lr=1e-6), steps=CHUNK
             ):
                 state.heads.clear()
 

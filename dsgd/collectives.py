@@ -1,13 +1,18 @@
-"""The written order of a sum over workers, and what each collective sends: one page for both worlds.
+"""The written order of a sum over workers, and the classic collectives as blocking code over send and recv.
 
 Floating-point addition is not associative, so a sum over workers has one written order, the binary tree over worker
 numbers, ((0+1)+(2+3))+((4+5)+6): MPI_Allreduce leaves the order to the library, which changes it with size and length.
+
+The collectives are the schedules of the textbooks, for reading and comparing (`--reduction`).  In the formulas p is
+the number of ranks, n the length in bytes, α + nβ the time of one message (Hockney 1994), on cards that send one
+message and receive one at a time; additions cost nothing.  `dsgd.costs` has the formulas as functions.  Each takes
+arrays (n,) of one length and dtype on all ranks, leaves them as they are, and returns a read-only array, with the same
+bits on every rank; ring and star add in orders of their own, not in the written one.
+
+Reference: Thakur, Rabenseifner, Gropp 2005, "Optimization of collective communication operations in MPICH".
 """
 
-from functools import lru_cache
-from typing import NamedTuple
-
-from dsgd.arrays import namespace, scratch
+from dsgd.arrays import namespace, readonly, scratch
 
 BLOCK = 1 << 17  # elements that are summed at a time: bounds the memory of the partial sums
 
@@ -51,52 +56,146 @@ def tree_steps(rank, size):
     return steps
 
 
-class Traffic(NamedTuple):
-    """What one rank sends in one operation, by its written schedule: a model, not what the library puts on the wire."""
-
-    messages: int
-    bytes: int
+# --- the classic schedules, over comm.send, recv and isend
 
 
-@lru_cache(maxsize=4096)
-def traffic(kind, rank, size, root, nbytes, kept=0):
-    """Traffic of one rank's part in a collective.
+def star_allreduce(comm, x):
+    """Σ x: all send to rank 0, which adds in the order of the ranks, ((0+1)+2)+…, and sends the sum to all.
 
-    Args:
-        kind: the communicator's name for it.  nbytes: what this rank puts in (root's array for bcast, its part for
-        gather and allgather, all parts together for scatter, alltoall and reduce_scatter).  kept: bytes of these
-        that are the rank's own part.
+    Messages: 2(p − 1), all through the one card of rank 0.  Time: 2(p − 1)(α + nβ).
+    Reference: Li et al. 2014, the parameter server; the "linear" algorithm of Open MPI.
     """
-    below = sum(act == "recv" for act, _ in tree_steps((rank - root) % size, size))  # one message down to each of them
-    up = int(rank != 0 or root != 0)  # a sum goes up to rank 0, whatever the root, and rank 0 sends it there
-    others, scatters = size - 1, int(rank == root)
-    return {
-        "reduce": Traffic(up, up * nbytes),
-        "bcast": Traffic(below, below * nbytes),
-        "allreduce": Traffic(up + below, (up + below) * nbytes),
-        "barrier": Traffic(up + below, 0),
-        "gather": Traffic(int(rank != root), int(rank != root) * nbytes),
-        "allgather": Traffic(others, others * nbytes),
-        "scatter": Traffic(scatters * others, scatters * (nbytes - kept)),
-        "alltoall": Traffic(others, nbytes - kept),
-        "reduce_scatter": Traffic(others, nbytes - kept),
-    }[kind]
+    if comm.rank:
+        comm.send(x, 0)
+        return _receive(comm, 0, x)
+    add, total, others = namespace(x).add, x.copy(), range(1, comm.size)
+    for rank in others:
+        add(total, _receive(comm, rank, x), out=total)
+    for sending in [comm.isend(total, rank) for rank in others]:
+        sending.wait()
+    return readonly(total)
 
 
-def duration(kind, size, nbytes, latency, bandwidth):
-    """Seconds that a collective takes on a network of `latency` α (s) and `bandwidth` 1/β (byte/s).
+def ring_allreduce(comm, x):
+    """Σ x in p chunks, as even as can be, which go round the ring twice: to be summed, then to be handed out.
 
-    Trees take ⌈log₂ p⌉ rounds of α + nβ, an all-reduce and a barrier two trees; the others are sent directly, one
-    after the other through each rank's own card.  nbytes: the largest that one rank puts in.
+    Chunk i sets out at rank i and is summed in the order of its way, ((i + (i+1)) + (i+2)) + …, all mod p.
+
+    Messages: 2p(p − 1).  Bytes: 2((p − 1)/p)n on every rank, the least possible.
+    Time: 2(p − 1)α + 2((p − 1)/p)nβ; if p does not divide n, each of the 2(p − 1) steps takes its longest chunk's.
+    Reference: Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations".
     """
-    if size == 1:
-        return 0.0
-    rounds = (size - 1).bit_length()
-    hop = latency + nbytes / bandwidth
-    if kind in ("reduce", "bcast"):
-        return rounds * hop
-    if kind in ("allreduce", "barrier"):
-        return 2 * rounds * hop
-    if kind in ("gather", "allgather"):
-        return latency + (size - 1) * nbytes / bandwidth
-    return latency + nbytes / bandwidth
+    p, rank, add, total = comm.size, comm.rank, namespace(x).add, x.copy()
+    ends = [x.shape[0] * i // p for i in range(p + 1)]
+    chunks = [total[lo:hi] for lo, hi in zip(ends, ends[1:])]
+    left, right = (rank - 1) % p, (rank + 1) % p
+    for step in range(p - 1):  # reduce-scatter: in the end the sum of chunk rank + 1 is here
+        mine = chunks[(rank - step - 1) % p]
+        add(_exchange(comm, chunks[(rank - step) % p], right, left, mine), mine, out=mine)
+    for step in range(p - 1):  # allgather
+        mine = chunks[(rank - step) % p]
+        mine[:] = _exchange(comm, chunks[(rank - step + 1) % p], right, left, mine)
+    return readonly(total)
+
+
+def recursive_doubling_allreduce(comm, x):
+    """Σ x in ⌊lg p⌋ rounds: in round k ranks that differ in bit k swap what they have and both add it.
+
+    With p = 2^k + r, r > 0, the first 2r ranks fold in pairs before, the even one going on for both, and the odd one
+    gets the sum after.  Lower + upper on both sides: addition commutes, but which of two NaNs is passed on does not.
+    For p = 2, 3, 4, 6, 7, 8, 12, 14 to 16, … this is the written order, for 5, 9, 10, … it is not.
+
+    Messages: p lg p; with folding 2^k k + 2r.  Time: lg p (α + nβ); with folding (⌊lg p⌋ + 2)(α + nβ).
+    Reference: Thakur, Rabenseifner, Gropp 2005, section 4.5.
+    """
+    rank = comm.rank
+    rounds = comm.size.bit_length() - 1
+    folded = comm.size - 2**rounds
+    if rank < 2 * folded and rank % 2:
+        comm.send(x, rank - 1)
+        return _receive(comm, rank - 1, x)
+    total, place = x.copy(), rank - folded
+    if rank < 2 * folded:
+        place = rank // 2
+        total += _receive(comm, rank + 1, x)
+    for k in range(rounds):
+        peer = place ^ 2**k
+        peer = 2 * peer if peer < folded else peer + folded
+        other = _exchange(comm, total, peer, peer, total)
+        lower, upper = (total, other) if rank < peer else (other, total)
+        total = lower + upper  # a new array: in place, NumPy may choose the other NaN
+    if rank < 2 * folded:
+        comm.send(total, rank + 1)
+    return readonly(total)
+
+
+def binomial_bcast(comm, x, root=0):
+    """root's x, down the tree of tree_steps over the ranks counted from root, the largest subtree first.
+
+    Messages: p − 1.  Time: ⌈lg p⌉(α + nβ).
+    Reference: Thakur, Rabenseifner, Gropp 2005, section 4.2.
+    """
+    data = x.copy() if comm.rank == root else x
+    for act, peer in reversed(tree_steps((comm.rank - root) % comm.size, comm.size)):
+        peer = (peer + root) % comm.size
+        if act == "send":  # where a sum goes to, a broadcast comes from
+            data = _receive(comm, peer, x)
+        else:
+            comm.send(data, peer)
+    return readonly(data)
+
+
+def binomial_reduce(comm, x, root=0):
+    """Σ x in the written order, up the tree of tree_steps to rank 0 and from there to root; None elsewhere.
+
+    Messages: p − 1, one more for root ≠ 0.  Time: ⌈lg p⌉(α + nβ), one α + nβ more for root ≠ 0.
+    Reference: Thakur, Rabenseifner, Gropp 2005, section 4.4.
+    """
+    add, total = namespace(x).add, x.copy()
+    for act, peer in tree_steps(comm.rank, comm.size):
+        if act == "send":
+            comm.send(total, peer)
+        else:
+            add(total, _receive(comm, peer, x), out=total)
+    if root and comm.rank == 0:
+        comm.send(total, root)
+    elif root and comm.rank == root:
+        total = _receive(comm, 0, x)
+    return readonly(total) if comm.rank == root else None
+
+
+REDUCTIONS = {
+    "star": star_allreduce,
+    "ring": ring_allreduce,
+    "recursive-doubling": recursive_doubling_allreduce,
+}
+
+
+def counted_apart(schedule, comm, private, x):
+    """schedule(private, x), its messages counted on `comm`.
+
+    private: a communicator of the same ranks for nothing else, so that no receive of the program takes its messages.
+    """
+    total = schedule(private, x)
+    comm.messages, comm.bytes = comm.messages + private.messages, comm.bytes + private.bytes
+    private.messages = private.bytes = 0
+    return total
+
+
+def _exchange(comm, x, dest, source, like):
+    """Send x while a message comes in: if all sent first, and messages waited for their receives, nobody would receive."""
+    sending = comm.isend(x, dest)
+    data = _receive(comm, source, like)
+    sending.wait()
+    return data
+
+
+def _receive(comm, source, like):
+    """The data (n,) of the next message, which must be of the length and dtype of `like`."""
+    data = comm.recv(source).data
+    if data.shape == like.shape and data.dtype == like.dtype:
+        return data
+    raise ValueError(
+        f"rank {comm.rank} has {like.shape[0]} elements of {like.dtype} here, but {data.shape[0]} of {data.dtype} came "
+        f"from rank {source}: call a collective with one length and dtype on all ranks"
+    )

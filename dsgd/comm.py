@@ -73,6 +73,7 @@ class Comm(Protocol):
     worker: int | None  # this rank's worker number; None on a rank that only serves
     servers: tuple
     dtype: object  # the run's
+    reduction: str  # how allreduce sums: "tree", "native" (under MPI), or a name in collectives.REDUCTIONS
     place: tuple  # rank -> the process that hosts it: under MPI the identity, as one process hosts one rank
 
     def empty(self, n):
@@ -103,7 +104,11 @@ class Comm(Protocol):
         """Σ x (n,) over the ranks, in the written order, at root; None elsewhere."""
 
     def allreduce(self, x):
-        """Σ x (n,) over the ranks, in the written order ((0+1)+(2+3))+…, on every rank."""
+        """Σ x (n,) over the ranks, with the same bits on every rank.
+
+        In the written order ((0+1)+(2+3))+…, unless the communicator was made with another `reduction`, whose schedule
+        then sends its messages apart from the program's; they are counted here.
+        """
 
     def reduce_scatter(self, x, counts):
         """Rank i's slice, of counts[i] elements, of Σ x; the sum is in the written order."""
@@ -124,7 +129,7 @@ class Comm(Protocol):
         """Wait for all ranks."""
 
     def split(self, color, key=0):
-        """The communicator of the ranks with this color, ordered by (key, rank)."""
+        """The communicator of the ranks with this color, ordered by (key, rank); it all-reduces as this one does."""
 
     def free(self):
         """Give the communicator back: nobody uses it any more.  Every rank calls this."""

@@ -12,7 +12,7 @@ import dsgd
 from dsgd.checkpoint import KEEP, load, pack, unpack
 from dsgd.errors import CheckpointError, UsageError
 from dsgd.recorder import Recorder
-from dsgd.records import METRICS, Records, cut_records, read_records, write_json
+from dsgd.records import METRICS, MODEL, Records, cut_records, read_records, write_json
 
 
 def restore(job, backend):
@@ -39,6 +39,12 @@ def compare(manifest, job, folder):
         if manifest[key] != job.manifest[key]:
             hint = f"; start it with mpirun -n {manifest[key]} or --simulate {manifest[key]}" if key == "ranks" else ""
             raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}{hint}")
+    span = manifest.get("schedule steps", job.steps)
+    if span != job.steps:
+        raise UsageError(
+            f"{folder}: --schedule {job.config.schedule} spans the whole run, {span} steps, and cannot go on to {job.steps}; "
+            "give a schedule its length (T_max=, total_iters=) to train longer"
+        )
     if manifest["step"] > job.steps:
         raise CheckpointError(f"{folder} is at step {manifest['step']} already, --steps asks for {job.steps}")
 
@@ -71,6 +77,7 @@ def start_folder(job, backend):
             stale.unlink()
         write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
         write_json(folder / "manifest.json", describe(job, backend))
+        write_json(folder / MODEL, job.objective.describe())
         if not (folder / METRICS).exists():
             return [], 0
         rows = read_records(folder)
@@ -86,6 +93,7 @@ def start_folder(job, backend):
         records.rows += rows
         recorder = Recorder(
             records,
+            layout=job.objective.layout,
             samples=job.objective.samples,
             steps=job.steps,
             log_every=config.log_every,

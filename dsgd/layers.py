@@ -4,6 +4,9 @@ Every function writes into arrays that it is given: a step allocates nothing of 
 `d` is ∂loss/∂(output) on the way in and ∂loss/∂(input) on the way out.
 """
 
+from math import pi, sqrt
+from typing import NamedTuple
+
 from dsgd.arrays import namespace
 
 
@@ -28,9 +31,9 @@ def linear_backward(d, x, W, ones, dW, db, dx):
         xp.matmul(d, W.T, out=dx)
 
 
-def relu(z):
-    """a = max(z, 0), in place.   (B, n)"""
-    namespace(z).maximum(z, 0, out=z)
+def relu(z, a):
+    """a = max(z, 0).   z, a (B, n), a may be z"""
+    namespace(z).maximum(z, 0, out=a)
 
 
 def relu_backward(d, a):
@@ -39,9 +42,24 @@ def relu_backward(d, a):
     xp.multiply(d, xp.greater(a, 0), out=d)
 
 
-def tanh(z):
-    """a = tanh z, in place.   (B, n)"""
-    namespace(z).tanh(z, out=z)
+LEAK = 0.01  # PyTorch's negative_slope
+
+
+def leaky_relu(z, a):
+    """a = max(z, 0.01 z), Maas et al. 2013.   z, a (B, n), a may be z"""
+    xp = namespace(z)
+    xp.maximum(z, xp.multiply(z, LEAK), out=a)
+
+
+def leaky_relu_backward(d, a):
+    """∂a/∂z = 1 where z > 0, that is where a > 0; 0.01 elsewhere.   d, a (B, n), d in place"""
+    xp = namespace(d)
+    d[:] = xp.where(xp.greater(a, 0), d, xp.multiply(d, LEAK))
+
+
+def tanh(z, a):
+    """a = tanh z.   z, a (B, n), a may be z"""
+    namespace(z).tanh(z, out=a)
 
 
 def tanh_backward(d, a):
@@ -50,6 +68,61 @@ def tanh_backward(d, a):
     slope = xp.multiply(a, a)
     xp.subtract(1, slope, out=slope)
     xp.multiply(d, slope, out=d)
+
+
+def sigmoid(z, a):
+    """a = σ(z) = 1/(1 + e^−z) = (1 + tanh(z/2))/2, which cannot overflow.   z, a (B, n), a may be z"""
+    xp = namespace(z)
+    xp.multiply(z, 0.5, out=a)
+    xp.tanh(a, out=a)
+    xp.add(a, 1, out=a)
+    xp.multiply(a, 0.5, out=a)
+
+
+def sigmoid_backward(d, a):
+    """∂a/∂z = σ(z) (1 − σ(z)) = a (1 − a).   d, a (B, n), d in place"""
+    xp = namespace(d)
+    slope = xp.subtract(1, a)
+    xp.multiply(slope, a, out=slope)
+    xp.multiply(d, slope, out=d)
+
+
+C, K = sqrt(2 / pi), 0.044715  # of gelu
+
+
+def gelu(z, a):
+    """a = z/2 (1 + tanh u),  u = √(2/π) (z + 0.044715 z³).   z, a (B, n), not the same
+
+    The tanh form of Hendrycks and Gimpel 2016 (arXiv 1606.08415), section 2; PyTorch's approximate="tanh".
+    """
+    xp = namespace(z)
+    xp.multiply(z, _gelu_tanh(z), out=a)
+    xp.add(a, z, out=a)
+    xp.multiply(a, 0.5, out=a)
+
+
+def gelu_backward(d, z):
+    """∂a/∂z = (1 + T)/2 + z/2 (1 − T²) u′,  T = tanh u,  u′ = √(2/π) (1 + 3 · 0.044715 z²).   d, z (B, n), d in place"""
+    xp = namespace(d)
+    T = _gelu_tanh(z)
+    slope = xp.multiply(z, z)
+    xp.multiply(slope, 3 * C * K, out=slope)
+    xp.add(slope, C, out=slope)  # u′
+    xp.multiply(slope, z, out=slope)
+    xp.multiply(slope, xp.subtract(1, xp.multiply(T, T)), out=slope)
+    xp.add(slope, T, out=slope)
+    xp.add(slope, 1, out=slope)
+    xp.multiply(slope, 0.5, out=slope)
+    xp.multiply(d, slope, out=d)
+
+
+def _gelu_tanh(z):
+    xp = namespace(z)
+    u = xp.multiply(z, z)
+    xp.multiply(u, C * K, out=u)
+    xp.add(u, C, out=u)
+    xp.multiply(u, z, out=u)
+    return xp.tanh(u, out=u)
 
 
 def softmax_cross_entropy(z, y, scale, d):
@@ -88,5 +161,38 @@ def mean_squared_error(z, y, scale, d):
     return loss
 
 
-ACTIVATIONS = {"relu": (relu, relu_backward), "tanh": (tanh, tanh_backward)}
-LOSSES = {"cross-entropy": softmax_cross_entropy, "mse": mean_squared_error}
+def binary_cross_entropy(z, y, scale, d):
+    """L = −y log σ(z) − (1 − y) log(1 − σ(z)) = max(z, 0) − z y + log(1 + e^−|z|);  ∂L/∂z = σ(z) − y.
+
+    z: logits (B, 1).  y: 0 or 1, (B, 1), of z's dtype.  d: (B, 1); see softmax_cross_entropy.
+    """
+    xp = namespace(z)
+    terms = xp.log1p(xp.exp(xp.negative(xp.absolute(z))))
+    xp.add(terms, xp.maximum(z, 0), out=terms)
+    loss = xp.sum(xp.subtract(terms, xp.multiply(z, y)))
+    sigmoid(z, d)
+    xp.subtract(d, y, out=d)
+    xp.multiply(d, scale, out=d)
+    return loss
+
+
+class Activation(NamedTuple):
+    """forward(z, a) writes a = φ(z); backward(d, s) multiplies d by φ′, with s the output a, or else the input z."""
+
+    forward: object
+    backward: object
+    of_output: bool = True  # whether φ′ is known from a: z is then not kept
+
+
+ACTIVATIONS = {
+    "relu": Activation(relu, relu_backward),
+    "leaky-relu": Activation(leaky_relu, leaky_relu_backward),
+    "tanh": Activation(tanh, tanh_backward),
+    "sigmoid": Activation(sigmoid, sigmoid_backward),
+    "gelu": Activation(gelu, gelu_backward, of_output=False),
+}
+LOSSES = {
+    "cross-entropy": softmax_cross_entropy,
+    "binary-cross-entropy": binary_cross_entropy,
+    "mse": mean_squared_error,
+}

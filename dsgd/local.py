@@ -6,6 +6,7 @@ import numpy as np
 
 from dsgd.errors import NonFiniteGradient
 from dsgd.state import BAD, HEAD, LOSS, SAMPLES, STOP
+from dsgd.watch import REMEDY
 
 
 class Local:
@@ -33,31 +34,31 @@ class Local:
 
     def share(self, t):
         """Samples in this worker's part of global batch t; may be 0."""
-        return len(self.sampler.rows(t, self.comm.worker))
+        return len(self.sampler.part(t, self.comm.worker))
 
     def batch(self, t):
-        """The sample numbers of the whole global batch t."""
-        return self.sampler.rows(t)
+        """The whole global batch t, a sampling.Batch."""
+        return self.sampler.part(t)
 
     def gradient(self, x, t, scale):
         """A packet (4 + n,): scale · Σ ∇L(x_i; θ) over this worker's part of global batch t, behind its four numbers.
 
         The buffer is this rank's and is written again by the next call.
         """
-        rows = self.sampler.rows(t, self.comm.worker)
-        return self.comm.compute(lambda: self._gradient(x, t, rows, scale), t, self.objective.flops(len(rows)))
+        batch = self.sampler.part(t, self.comm.worker)
+        return self.comm.compute(lambda: self._gradient(x, batch, scale), t, self.objective.flops(len(batch)))
 
-    def _gradient(self, x, t, rows, scale):
+    def _gradient(self, x, batch, scale):
         if self._packet is None:
             self._packet = self.comm.empty(HEAD + self.objective.layout.size)
             self._grads = self.objective.views(self._packet[HEAD:])
         packet, loss = self._packet, 0
-        self.computed += len(rows)
-        if len(rows):
-            loss = self.objective.gradient(self.params(x), self._grads, rows, scale)
+        self.computed += len(batch)
+        if len(batch):
+            loss = self.objective.gradient(self.params(x), self._grads, batch, scale)
         else:
             packet[HEAD:] = 0
-        return self.sign(packet, packet[HEAD:], t, len(rows), loss)
+        return self.sign(packet, packet[HEAD:], batch.step, len(batch), loss)
 
     def sign(self, packet, g, t, samples, loss, offset=0):
         """Write the four numbers in front of a packet, for the gradient g of the range of x that begins at `offset`."""
@@ -86,7 +87,7 @@ class Local:
         what = "the loss is not finite"
         if element >= 0:
             what = f"{self.objective.layout.name_at(element)}: the gradient has {elements} values that are not finite"
-        return f"rank {rank}, step {step}, {what}, so the run stops; a smaller --lr is the usual remedy"
+        return f"rank {rank}, step {step}, {what}, so the run stops; exploding gradients: {REMEDY['exploding']}"
 
     def stage(self, layers, x):
         """This rank's own layers, whose parameters are x."""
@@ -115,38 +116,38 @@ class Stage:
         self._grads = local.objective.views(self.g, layers, self.offset)
         self._works = {}
 
-    def inputs(self, rows):
-        """The samples `rows`: what layer 0 starts from, (B, features)."""
-        return self.local.objective.data.X[rows]
+    def inputs(self, batch):
+        """What layer 0 starts from, (B, features)."""
+        return self.local.objective.data.X[batch.rows]
 
-    def forward(self, a, rows, t, part=0):
+    def forward(self, a, batch):
         """The output (B, n_out) of the own layers for their input a, B · n_in numbers.
 
-        part: number of the micro-batch, when several are under way at once.
+        batch: the whole global batch, or one of its micro-batches, of which several may be under way at once.
         """
-        self.local.computed += len(rows)
-        key = (len(rows), part)
+        self.local.computed += len(batch)
+        key = len(batch), batch.first
         if key not in self._works:
-            self._works[key] = self.local.objective.workspace(len(rows), self.x, self.layers)
-        return self._compute(t, len(rows), 1 / 3, "forward", self._params, a.reshape(len(rows), -1), self._works[key])
+            self._works[key] = self.local.objective.workspace(len(batch), self.x, self.layers)
+        a = a.reshape(len(batch), -1)
+        return self._compute(1 / 3, batch, lambda o, w: o.forward(self._params, a, batch, w, self.layers))
 
-    def loss(self, z, rows, scale):
+    def loss(self, z, batch, scale):
         """(Σ L, scale · ∂L/∂z) for the network's output z (B, n_out), which is overwritten."""
         objective = self.local.objective
-        return objective.loss(z, objective.data.y[rows], scale, z), z
+        return objective.loss(z, objective.data.y[batch.rows], scale, z), z
 
-    def backward(self, d, rows, t, part=0):
+    def backward(self, d, batch):
         """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`."""
-        d = np.array(d.reshape(len(rows), -1))
-        return self._compute(
-            t, len(rows), 2 / 3, "backward", self._params, self._grads, d, self._works[len(rows), part]
-        )
+        d = np.array(d.reshape(len(batch), -1))
+        return self._compute(2 / 3, batch, lambda o, w: o.backward(self._params, self._grads, d, w, self.layers))
 
     def sign(self, t, samples, loss):
         """The packet of this step: see Local.sign."""
         return self.local.sign(self.packet, self.g, t, samples, loss, self.offset)
 
-    def _compute(self, t, rows, portion, act, *arrays):
-        objective = self.local.objective
-        flops = portion * objective.flops(rows, self.layers)
-        return self.local.comm.compute(lambda: getattr(objective, act)(*arrays, self.layers), t, flops)
+    def _compute(self, portion, batch, work):
+        """work(objective, workspace), as the portion of a gradient's operations that it is."""
+        objective, arrays = self.local.objective, self._works[len(batch), batch.first]
+        flops = portion * objective.flops(len(batch), self.layers)
+        return self.local.comm.compute(lambda: work(objective, arrays), batch.step, flops)

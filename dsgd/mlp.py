@@ -8,6 +8,7 @@ import numpy as np
 from dsgd.arrays import namespace, rng
 from dsgd.layers import ACTIVATIONS, linear, linear_backward
 from dsgd.layout import Layout
+from dsgd.specs import parse
 
 
 class MLP(NamedTuple):
@@ -15,6 +16,7 @@ class MLP(NamedTuple):
 
     widths: tuple
     activation: str = "relu"
+    dropout: float = 0.0  # probability that a hidden unit is dropped, see dropout.py
 
     @property
     def depth(self):
@@ -33,14 +35,14 @@ def names(layers):
     return [f"layer {l} {part}" for l in layers for part in ("weight", "bias")]
 
 
-def he(generator, n_in, n_out):
-    """W ~ N(0, 2/n_in): keeps the variance through ReLU layers.  He et al. 2015 (arXiv 1502.01852), eq. 10"""
-    return generator.standard_normal((n_in, n_out)) * sqrt(2 / n_in)
+def he(generator, n_in, n_out, *, gain: float = 1.0):
+    """W ~ N(0, gain² 2/n_in): keeps the variance through ReLU layers.  He et al. 2015 (arXiv 1502.01852), eq. 10"""
+    return generator.standard_normal((n_in, n_out)) * (gain * sqrt(2 / n_in))
 
 
-def glorot(generator, n_in, n_out):
-    """W ~ U(−a, a), a = √(6/(n_in + n_out)).  Glorot and Bengio 2010, eq. 16"""
-    limit = sqrt(6 / (n_in + n_out))
+def glorot(generator, n_in, n_out, *, gain: float = 1.0):
+    """W ~ U(−a, a), a = gain √(6/(n_in + n_out)).  Glorot and Bengio 2010, eq. 16"""
+    limit = gain * sqrt(6 / (n_in + n_out))
     return generator.uniform(-limit, limit, (n_in, n_out))
 
 
@@ -48,41 +50,60 @@ INITS = {"he": he, "glorot": glorot}
 
 
 def initial(net, scheme, seed, dtype):
-    """x_0, one flat vector: a function of the network and the seed, never of the number of workers.  Biases are 0."""
+    """x_0, one flat vector: a function of the network and the seed, never of the number of workers.  Biases are 0.
+
+    scheme: a key of INITS, with its options.
+    """
+    name, options = parse(scheme, INITS, "init")
     layout = net.layout()
     x = np.zeros(layout.size, dtype)
     for l, W in enumerate(list(layout.views(x).values())[::2]):
-        W[:] = INITS[scheme](rng(seed, "init", l), *W.shape)
+        W[:] = INITS[name](rng(seed, "init", l), *W.shape, **options)
     return x
 
 
 class Workspace:
-    """The arrays of one pass with B rows: outputs and deltas of each layer.
+    """The arrays of one pass with B rows.
+
+    Attributes:
+        a: {l: (B, widths[l])}, the input of layer l, that is the output of the layer before, after its dropout.
+        z: {l: (B, widths[l])}, what that output was before the activation; a[l] itself unless the slope is a function of z.
+        h: {l: (B, widths[l])}, what it was before the dropout; a[l] itself without dropout.
+        d: {l: (B, widths[l])}, ∂loss/∂a[l].
 
     Args:
-        like: an array whose dtype and device they take.
+        like: an array whose dtype and device they take.  dropout: whether the pass drops units.
     """
 
-    def __init__(self, net, rows, like, layers=None):
+    def __init__(self, net, rows, like, layers=None, dropout=False):
         xp = namespace(like)
         layers = range(net.depth) if layers is None else layers
-        self.a = {
-            l + 1: xp.empty((rows, net.widths[l + 1]), dtype=like.dtype) for l in layers
-        }  # a[l]: input of layer l
-        self.d = {l: xp.empty((rows, net.widths[l]), dtype=like.dtype) for l in layers if l > 0}  # d[l]: ∂loss/∂a[l]
+        keeps_z = not ACTIVATIONS[net.activation].of_output
+
+        def empty(l):
+            return xp.empty((rows, net.widths[l]), dtype=like.dtype)
+
+        hidden = [l + 1 for l in layers if l < net.depth - 1]
+        self.a = {l + 1: empty(l + 1) for l in layers}
+        self.h = self.a | ({l: empty(l) for l in hidden} if dropout else {})
+        self.z = self.h | ({l: empty(l) for l in hidden} if keeps_z else {})
+        self.d = {l: empty(l) for l in layers if l > 0}
         self.ones = xp.ones(rows, dtype=like.dtype)
+        self.masks = None  # of the dropout, {l: (B, widths[l + 1])}, drawn on the way forward
 
 
 def forward(net, params, a0, work, layers):
     """Run `layers` on their input a0 (B, n_in); returns the last one's output, (B, n_out)."""
-    activate, _ = ACTIVATIONS[net.activation]
+    activate = ACTIVATIONS[net.activation].forward
     work.a[layers[0]] = a0
     for l in layers:
-        z = work.a[l + 1]
+        z, h = work.z[l + 1], work.h[l + 1]
         linear(work.a[l], params[f"layer {l} weight"], params[f"layer {l} bias"], z)
         if l < net.depth - 1:
-            activate(z)
-    return z
+            activate(z, h)
+            if work.masks:
+                namespace(h).multiply(h, work.masks[l], out=work.a[l + 1])
+    return work.a[l + 1]
 
 
 def backward(net, params, grads, d, work, layers):
@@ -90,10 +111,12 @@ def backward(net, params, grads, d, work, layers):
 
     d (B, n_out): ∂loss/∂(output of the last of the layers).  Gradients are assigned, never accumulated.
     """
-    _, activate_backward = ACTIVATIONS[net.activation]
+    activation = ACTIVATIONS[net.activation]
     for l in reversed(layers):
         if l < net.depth - 1:
-            activate_backward(d, work.a[l + 1])
+            if work.masks:
+                namespace(d).multiply(d, work.masks[l], out=d)
+            activation.backward(d, work.h[l + 1] if activation.of_output else work.z[l + 1])
         W, dx = params[f"layer {l} weight"], work.d.get(l)
         linear_backward(d, work.a[l], W, work.ones, grads[f"layer {l} weight"], grads[f"layer {l} bias"], dx)
         d = dx

@@ -1,32 +1,42 @@
-"""What is minimised: L(θ) = (1/n) Σ_i L(x_i; θ), and the gradient of any of its terms.
+"""What is minimised: L(θ) = (1/n) Σ_i L(x_i; θ), and the gradient of any of its terms.  Penalties: see update.py.
 
-An objective has `samples` (n), `layout`, `start(seed, dtype)`, `gradient`, `evaluate` and `flops(rows)`.
+An objective has `samples` (n), `layout`, `labels`, `start(seed, dtype)`, `gradient`, `evaluate` and `flops(rows)`.
 A quadratic is a drop-in for the network: that is how convergence theory is tested.
 """
 
 import numpy as np
 
 from dsgd.arrays import rng
+from dsgd.dropout import masks
 from dsgd.layers import LOSSES
 from dsgd.layout import Layout
+from dsgd.metrics import classify, evaluate
 from dsgd.mlp import Workspace, backward, forward, initial, names
 
 
-class Classification:
-    """A network on a data set.  One object serves every rank of a process: it holds no parameters.
+class Supervised:
+    """A network that learns a data set.  One object serves every rank of a process: it holds no parameters.
 
     Args:
-        net: mlp.MLP.  data: data.Dataset.  loss: a name in LOSSES.  init: a name in INITS.
+        net: mlp.MLP.  data: data.Dataset.  loss: a name in LOSSES.  init: a spec of mlp.INITS.
+        seed: of the dropout.
     """
 
-    def __init__(self, net, data, *, loss, init):
-        self.net, self.data, self.init = net, data, init
+    def __init__(self, net, data, *, loss, init="he", seed=0):
+        if loss == "binary-cross-entropy":  # one logit, whose target is a number
+            data = data._replace(y=_column(data.y, data.X), y_test=_column(data.y_test, data.X))
+        self.net, self.data, self.init, self.seed = net, data, init, seed
         self.loss = LOSSES[loss]
         self.layout = net.layout()
         self.samples = len(data.X)
         self.layers = range(net.depth)
         self._weights = [a * b for a, b in zip(net.widths, net.widths[1:])]
         self._passes = {}  # rows -> (batch, targets, workspace); a gradient is never interrupted, so ranks can share them
+
+    @property
+    def labels(self):
+        """Class numbers (n,) of the training samples, None for a regression."""
+        return self.data.y.reshape(self.samples).astype(np.intp) if self.data.classes else None
 
     def start(self, seed, dtype):
         """x_0 (n,)."""
@@ -43,7 +53,7 @@ class Classification:
             self._passes[len(rows)] = (
                 np.empty((len(rows), *X.shape[1:]), X.dtype),
                 np.empty((len(rows), *y.shape[1:]), y.dtype),
-                Workspace(self.net, len(rows), X),
+                self.workspace(len(rows), X, self.layers),
             )
         batch, targets, _ = self._passes[len(rows)]
         np.take(self.data.X, rows, axis=0, out=batch, mode="clip")  # clip: rows are valid, and NumPy then skips a copy
@@ -54,41 +64,56 @@ class Classification:
         """Named views of a parameter or gradient vector, or of the range of it that holds `layers`."""
         return self.layout.views(flat, None if layers is None else names(layers), offset)
 
-    def gradient(self, params, grads, rows, scale):
-        """grads ← scale · Σ ∇L(x_i; θ) over `rows` (B,); returns Σ L(x_i; θ), a 0-d array.
+    def gradient(self, params, grads, batch, scale):
+        """grads ← scale · Σ ∇L(x_i; θ) over the samples of `batch`; returns Σ L(x_i; θ), a 0-d array.
 
-        params, grads: views of θ and of where the gradient goes.
+        params, grads: views of θ and of where the gradient goes.  batch: sampling.Batch.
         """
-        X, y = self.draw(rows)
-        work = self._passes[len(rows)][2]
-        z = forward(self.net, params, X, work, self.layers)
+        X, y = self.draw(batch.rows)
+        work = self._passes[len(batch)][2]
+        z = self.forward(params, X, batch, work, self.layers)
         loss = self.loss(z, y, scale, z)
-        backward(self.net, params, grads, z, work, self.layers)
+        self.backward(params, grads, z, work, self.layers)
         return loss
 
     def workspace(self, rows, like, layers):
-        """Arrays for a pass of one rank through its own layers, which other ranks' passes may interrupt."""
-        return Workspace(self.net, rows, like, layers)
+        """Arrays for a pass through `layers`; a rank whose passes others may interrupt has one of its own."""
+        return Workspace(self.net, rows, like, layers, self.net.dropout > 0)
 
-    def forward(self, params, a, work, layers):
-        """The output of `layers` for their input a (B, n_in)."""
+    def forward(self, params, a, batch, work, layers):
+        """The output of `layers` for their input a (B, n_in); which units it drops stays in `work`."""
+        if self.net.dropout:
+            work.masks = masks(self.net.dropout, self.seed, batch, self.net.widths, layers, a)
         return forward(self.net, params, a, work, layers)
 
     def backward(self, params, grads, d, work, layers):
         """Gradients of `layers` from d (B, n_out); returns ∂loss/∂(their input)."""
         return backward(self.net, params, grads, d, work, layers)
 
+    def predict(self, x, X):
+        """The network's output (B, n_out) for samples X (B, n_in), with parameters x; nothing is dropped."""
+        work = Workspace(self.net, len(X), X)
+        return forward(self.net, self.views(x), X, work, self.layers)
+
     def evaluate(self, x):
-        """{"test_loss", "test_accuracy"} of parameters x on the test part; accuracy is None for regression."""
-        X, y, params = self.data.X_test, self.data.y_test, self.views(x)
-        loss, right = 0.0, 0
-        for lo in range(0, len(X), 1000):
-            part, target = X[lo : lo + 1000], y[lo : lo + 1000]
-            z = forward(self.net, params, part, Workspace(self.net, len(part), X), self.layers)
-            if self.data.classes:
-                right += int(np.sum(np.argmax(z, axis=1) == target))
-            loss += float(self.loss(z, target, 1.0, z))
-        return {"test_loss": loss / len(X), "test_accuracy": right / len(X) if self.data.classes else None}
+        """What parameters x are worth on the test part: see metrics.evaluate."""
+        return evaluate(self, x)
+
+    def describe(self):
+        """What a prediction needs beside the parameters, for JSON."""
+        data = self.data
+        scaled = {
+            key: None if getattr(data, key) is None else getattr(data, key).tolist() for key in ("offset", "factor")
+        }
+        return {"widths": self.net.widths, "activation": self.net.activation, "labels": data.labels} | scaled
+
+    def classify(self, x):
+        """How parameters x take each class of the test part: see metrics.classify; {} for a regression."""
+        return classify(self, x) if self.data.classes else {}
+
+
+def _column(y, like):
+    return y.reshape(-1, 1).astype(like.dtype)
 
 
 class Quadratic:
@@ -102,6 +127,7 @@ class Quadratic:
         self, *, size: int = 10, samples: int = 1000, curvature: float = 1.0, seed: int = 0, dtype: str = "float64"
     ):
         self.layout, self.samples, self.curvature = Layout({"theta": (size,)}), samples, curvature
+        self.labels = None
         self.centres = rng(seed, "quadratic").standard_normal((samples, size)).astype(dtype)
 
     def start(self, seed, dtype):
@@ -113,11 +139,17 @@ class Quadratic:
     def views(self, flat, layers=None, offset=0):
         return flat
 
-    def gradient(self, params, grads, rows, scale):
-        apart = params - self.centres[rows]
+    def gradient(self, params, grads, batch, scale):
+        apart = params - self.centres[batch.rows]
         np.multiply(apart.sum(axis=0), scale * self.curvature, out=grads)
         return 0.5 * self.curvature * np.vdot(apart, apart)
 
     def evaluate(self, x):
         apart = x - self.centres
         return {"test_loss": float(0.5 * self.curvature * np.vdot(apart, apart) / self.samples), "test_accuracy": None}
+
+    def classify(self, x):
+        return {}
+
+    def describe(self):
+        return {}

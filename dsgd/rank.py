@@ -1,6 +1,5 @@
 """What one rank does in a run, the same in both worlds: start or restore, drive the algorithm, observe, save."""
 
-import io
 import os
 from typing import NamedTuple
 
@@ -9,10 +8,14 @@ import numpy as np
 from dsgd.checkpoint import save
 from dsgd.errors import NonFiniteGradient
 from dsgd.local import Local
+from dsgd.norms import Norms
 from dsgd.optimizers import OPTIMIZERS
-from dsgd.schedules import constant
+from dsgd.progress import Progress
+from dsgd.schedules import make_schedule
+from dsgd.snapshot import hand_in, join, take_out
 from dsgd.specs import build
 from dsgd.state import ALONE, State
+from dsgd.update import Update
 
 
 class Job(NamedTuple):
@@ -25,6 +28,7 @@ class Job(NamedTuple):
     objective: object
     sampler: object
     steps: int
+    lr: float  # the step size that the schedule starts from
     virtual: bool  # whether the clock is
     manifest: dict  # what to write into checkpoints beside the step
     restored: tuple | None = None  # (arrays, manifest) of the checkpoint to go on from
@@ -43,36 +47,43 @@ class Rank:
     def __init__(self, job, comm, observer):
         self.job, self.comm, self.observer = job, comm, observer
         self.local = Local(comm, job.objective, job.sampler, job.config.checkpoint_every, job.wish)
-        self.optimizer = build(job.config.optimizer, OPTIMIZERS, "optimizer")
         owned = {rank: (lo, hi) for rank, lo, hi in job.roles.owners}
         self.owner = comm.rank in owned
         self.lo, self.hi = owned.get(comm.rank, (0, job.objective.layout.size))
+        self.together = len(job.roles.owners) > 1  # whether x has to be put together from its owners
+        config, epoch = job.config, job.sampler.steps_per_epoch
+        self.norms = Norms(job.objective.layout, self.lo, self.hi)
+        optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
+        self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2)
+        self.schedule = make_schedule(config.schedule, lr=job.lr, steps=job.steps, warmup=config.warmup_steps)
+        self.progress = Progress(config.log_every or epoch, self.schedule, config.tolerance, config.patience)
         if job.restored:
-            self._restore(*job.restored)
+            take_out(self, *job.restored)
         else:
-            self.state = State(job.objective.start(job.config.seed, comm.dtype)[self.lo : self.hi])
+            self.state = State(job.objective.start(config.seed, comm.dtype)[self.lo : self.hi])
         self.recorder = job.recorder if comm.rank == 0 else None
 
     def run(self):
-        """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...]}, None elsewhere."""
+        """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...], ...}, None elsewhere."""
         with np.errstate(over="ignore", invalid="ignore"):  # a gradient that is not finite is found and named below
             return self._run()
 
     def _run(self):
-        job, config = self.job, self.job.config
+        job, state, every = self.job, self.state, self.job.config.checkpoint_every
         program = job.algorithm.run(
             self.comm,
             self.local,
-            self.state,
-            optimizer=self.optimizer,
-            schedule=constant(lr=config.lr),
+            state,
+            optimizer=self.update,
+            schedule=self.schedule,
             steps=job.steps,
             **job.options,
         )
         if self.recorder:
             self.recorder.start()
-        saved, stopped = self.state.t, False
-        while not stopped:
+        saved, stopped = state.t, False
+        while not stopped and not self.progress.converged:
+            self.update.watch = self._due(self.state.t + 1) or self.state.t + 1 == job.steps
             try:
                 alone = next(program) == ALONE
             except StopIteration:
@@ -81,32 +92,51 @@ class Rank:
                 raise self._explain(error) from None
             stopped = not alone and self.state.stop
             self._observe(alone)
-            if not alone and (stopped or config.checkpoint_every and self.state.t % config.checkpoint_every == 0):
+            if not alone and (stopped or self.progress.converged or every and self.state.t % every == 0):
                 self._save()
                 saved = self.state.t
-        return self._finish(saved)
+        return self._finish(saved, "signal" if stopped else "convergence" if self.progress.converged else "steps")
+
+    def _due(self, t):
+        """Whether a record is made at step t, by the number of the step alone."""
+        every = self.job.config.log_every
+        return t % self.job.sampler.steps_per_epoch == 0 or bool(every) and t % every == 0
 
     def _observe(self, alone):
         """Make the records that are due.  Evaluation needs all of x: rank 0 has it, or the owners hand it in."""
         job, state = self.job, self.state
-        together = len(job.roles.owners) > 1
+        if self.progress.needed:
+            self.progress.read(state.heads, state.t)
         if job.roles.synchronous:
-            evaluate = state.t % job.sampler.steps_per_epoch == 0
+            evaluate = state.t % job.sampler.steps_per_epoch == 0 or self.progress.converged
         else:
-            evaluate = not alone and together
-        x = self._whole() if evaluate and together else state.x
+            evaluate = not alone and self.together
+        x = self._whole() if evaluate and self.together else state.x
+        squares = self._squares() if self._due(state.t) and self.together else None
         if not self.recorder:
             return state.heads.clear()
         ended = self.recorder.read(state.heads, state.t)
-        evaluate = evaluate or ended and not together
+        evaluate = evaluate or ended and not self.together
         if evaluate or self.recorder.due(state.t, ended):
-            self._record(x if evaluate else None)
+            self._record(x if evaluate else None, squares if self.together else self._squares())
 
-    def _record(self, x):
+    def _record(self, x, squares):
         """Make a record now, with an evaluation of x unless it is None."""
         with self.recorder.timed("evaluation"):
             test = {} if x is None else self.job.objective.evaluate(x)
-        self.recorder.record(self.state.t, self.comm.clock(), self.job.virtual, test)
+        self.recorder.record(self.state.t, self.comm.clock(), self.job.virtual, test, squares)
+
+    def _squares(self):
+        """{array: Σ g²} of the averaged gradient on rank 0, put together from the owners; None if nobody looked at it."""
+        if self.together and not self.job.roles.synchronous:
+            return None  # the owners have seen different pushes last
+        sums, self.update.sums = self.update.sums, None
+        if self.together:
+            parts = self.observer.gather(np.zeros(0) if sums is None or not self.owner else sums)
+            sums = np.concatenate([parts[rank] for rank, _, _ in self.job.roles.owners]) if parts else None
+        if self.recorder is None or sums is None or not len(sums):
+            return None
+        return self.norms.by_array(sums)
 
     def _explain(self, error):
         """The error of a non-finite gradient, with rank and layer, the same on every rank."""
@@ -130,18 +160,9 @@ class Rank:
         parts = self.observer.gather(self.state.x if self.owner else self.state.x[:0])
         return np.concatenate([parts[rank] for rank, _, _ in self.job.roles.owners]) if parts else None
 
-    # --- checkpoints
-
     def _save(self):
         """All ranks hand in what they own; rank 0 writes it.  Called while all of them stand still."""
-        kept = {f"{self.comm.rank}/own/{name}": array for name, array in self.state.own.items()}
-        kept[f"{self.comm.rank}/counters"] = np.array([self.comm.messages, self.comm.bytes, self.local.computed])
-        if self.owner:
-            kept["x"] = self.state.x
-            kept |= {f"optimizer/{name}": array for name, array in self.optimizer.slots.items()}
-        buffer = io.BytesIO()
-        np.savez(buffer, **kept)
-        parts = self.observer.gather(np.frombuffer(buffer.getbuffer(), np.uint8))
+        parts = self.observer.gather(hand_in(self))
         if parts is None or self.job.folder is None:
             return
         with self.recorder.timed("checkpoints"):
@@ -149,42 +170,11 @@ class Rank:
                 "step": self.state.t,
                 "clock": self.comm.clock(),
                 "recorder": self.recorder.save(),
+                "progress": self.progress.state,
             }
-            save(self.job.folder, self._join(parts), manifest)
+            save(self.job.folder, join(parts, self.job.roles.owners, self.comm.dtype), manifest)
 
-    def _join(self, parts):
-        """{name: array} of a checkpoint from what each rank handed in: an owner's ranges are put together."""
-        ranks = [dict(np.load(io.BytesIO(part))) for part in parts]
-        arrays = {}
-        for rank, _, _ in self.job.roles.owners:
-            size = len(ranks[rank]["x"])
-            for name in [name for name in ranks[rank] if name == "x" or name.startswith("optimizer/")]:
-                array = ranks[rank].pop(name)
-                joined = name in arrays and len(array) == size and array.dtype == self.comm.dtype
-                arrays[name] = np.concatenate([arrays[name], array]) if joined else array
-        for rank in ranks:
-            arrays |= rank
-        return arrays
-
-    def _restore(self, arrays, manifest):
-        """State, optimizer and counters from a checkpoint."""
-        n = self.job.objective.layout.size
-        self.state = State(arrays["x"][self.lo : self.hi])
-        self.state.t = manifest["step"]
-        prefix = f"{self.comm.rank}/own/"
-        self.state.own = {
-            name.removeprefix(prefix): array.copy() for name, array in arrays.items() if name.startswith(prefix)
-        }
-        for name, array in arrays.items():
-            if name.startswith("optimizer/"):
-                whole = array.shape == (n,) and array.dtype == self.comm.dtype
-                self.optimizer.slots[name.removeprefix("optimizer/")] = (
-                    array[self.lo : self.hi] if whole else array
-                ).copy()
-        counters = arrays[f"{self.comm.rank}/counters"]
-        self.comm.messages, self.comm.bytes, self.local.computed = (int(number) for number in counters)
-
-    def _finish(self, saved):
+    def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
         counted = [self.comm.messages, self.comm.bytes, self.local.computed, os.getpid(), self.comm.clock()]
         ranks = self.observer.gather(np.array(counted, np.float64).view(np.uint8))
@@ -195,13 +185,14 @@ class Rank:
             )
         if saved != self.state.t and self.job.folder is not None:
             self._save()
-        x = self._whole() if len(self.job.roles.owners) > 1 else self.state.x
+        x = self._whole() if self.together else self.state.x
+        squares = self._squares()
         if not self.recorder:
             return None
         # Steps since the last record get one too, which a resumed run takes back.
         if self.recorder.record_sums[0]:
-            self._record(x)
+            self._record(x, squares)
         self.recorder.finish()
         ranks = [numbers.view(np.float64) for numbers in ranks]
         clock = max(numbers[4] for numbers in ranks)
-        return {"x": np.array(x), "ranks": ranks, "step": self.state.t, "clock": float(clock)}
+        return {"x": np.array(x), "ranks": ranks, "step": self.state.t, "clock": float(clock), "ended_by": ended_by}

@@ -4,6 +4,8 @@ import sys
 import time
 from contextlib import contextmanager
 
+from dsgd.watch import Watch, describe
+
 PRINT_EVERY = 2.0  # seconds between plain progress lines
 KEPT = (
     "done",
@@ -20,11 +22,15 @@ class Recorder:
     """Adds up what was agreed in each step and makes records of it.
 
     Args:
-        records: records.Records.  samples: n, of an epoch.  steps: in the whole run.  log_every: steps between
+        records: records.Records.  layout: of the parameters.  samples: n, of an epoch.  steps: in the whole run.  log_every: steps between
         records, 0 for one an epoch.  progress: whether to show any.
     """
 
-    def __init__(self, records, *, samples, steps, log_every, progress):
+    def __init__(self, records, *, layout, samples, steps, log_every, progress):
+        self.watch = Watch(layout)
+        for row in records.rows:  # of a run that goes on
+            if row.get("gradient_norm") is not None:
+                self.watch.judge(row)
         self.records, self.n, self.steps, self.log_every = records, samples, steps, log_every
         self.done = 0  # samples applied
         self.lost = 0  # samples applied after a checkpoint that a resumed run went on from, as far as recorded
@@ -75,14 +81,25 @@ class Recorder:
         """Whether a record is due at this step."""
         return ended if not self.log_every else step != self.logged and step % self.log_every == 0
 
-    def record(self, step, clock, virtual, test):
-        """Make a record.  clock: seconds, virtual if `virtual`; test: what an evaluation gave, or {}."""
+    def record(self, step, clock, virtual, test, squares):
+        """Make a record.
+
+        Args:
+            clock: seconds, virtual if `virtual`.  test: what an evaluation gave, or {}.
+            squares: {array: Σ g²} of the averaged gradient of this step, or None.
+        """
         if self.record_sums[0]:
             self.record_loss, self.record_sums = mean(self.record_sums), [0, 0.0]
         loss, self.logged = self.record_loss, step
         wall = time.perf_counter() - self.first
         row = {"step": step, "epoch": self.done / self.n, "samples": self.done, "train_loss": loss}
-        self.records.add(**row, time=wall, virtual_time=clock if virtual else None, **test)
+        row |= {"time": wall, "virtual_time": clock if virtual else None} | test
+        before = self.watch.verdict
+        if squares:
+            row |= self.watch.see(squares)
+        self.records.add(**row)
+        if self._progress and self.watch.verdict not in (None, before):
+            print(f"dsgd: {describe(row)}", file=sys.stderr, flush=True)
         if self._bar:
             self._bar.set_postfix_str(f"loss {loss:.4f}")
         elif self._progress and time.perf_counter() - self._printed > PRINT_EVERY:

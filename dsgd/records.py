@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dsgd.errors import DataError
 
-METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.json"
 
 
 class Records:

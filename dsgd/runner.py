@@ -6,18 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-import dsgd
-from dsgd.algorithms import ALGORITHMS
+from dsgd.arguments import make
 from dsgd.checkpoint import digest
-from dsgd.config import Config, make
-from dsgd.data import load as load_data
+from dsgd.config import Config
 from dsgd.errors import UsageError
 from dsgd.folder import restore, start_folder
-from dsgd.mlp import MLP
-from dsgd.objectives import Classification
-from dsgd.rank import Job, Rank
+from dsgd.prepare import facts, prepare
+from dsgd.rank import Rank
 from dsgd.records import SUMMARY, write_json
-from dsgd.sampling import PARTITIONS
 
 
 @dataclass
@@ -79,6 +75,8 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
     from threadpoolctl import threadpool_limits
 
     began = time.perf_counter()
+    if {"steps", "epochs"} <= flags.keys():
+        raise UsageError("steps and epochs both say how long to train; give one of them")
     config = make(asdict(config or Config()) | flags) if flags or not config else config
     own_backend = backend is None or isinstance(backend, str)
     backend = open_backend(backend, config, world) if own_backend else backend
@@ -107,65 +105,6 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
         return finish(job, backend, done, prepared - began) if job.recorder else None
 
 
-def prepare(config, backend, objective):
-    """The Job: data, objective, roles, all checked."""
-    if config.simulate and not backend.virtual:
-        raise UsageError(
-            "--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun"
-        )
-    if config.resume and not config.output:
-        raise UsageError("--resume needs the run's folder: --output FOLDER")
-    config = config.settle(backend.size)
-    name, options = config.parse_algorithm()
-    if config.reduction != "tree" and not ALGORITHMS[name].reduces:
-        raise UsageError(f"--reduction {config.reduction}: {name} has no reduction over workers; leave it out")
-    if config.reduction == "native" and backend.virtual:
-        raise UsageError(
-            "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
-        )
-    data = "objective"
-    if objective is None:
-        dataset = load_data(config.data, seed=config.seed, dtype=config.dtype)
-        loss = config.loss if config.loss != "auto" else "cross-entropy" if dataset.classes else "mse"
-        if (loss == "cross-entropy") != bool(dataset.classes):
-            raise UsageError(
-                f"--loss {loss} does not fit {config.data}, whose targets are {'classes' if dataset.classes else 'numbers'}"
-            )
-        net = MLP((dataset.X.shape[1], *config.widths(), dataset.outputs), config.activation)
-        objective, data = Classification(net, dataset, loss=loss, init=config.init), dataset.digest()
-    algorithm = ALGORITHMS[name]
-    try:
-        roles = algorithm.roles(backend.size, objective, **options)
-    except ValueError as error:
-        raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
-    sampler = PARTITIONS[config.partition](
-        n=objective.samples, batch=config.batch_size, seed=config.seed, workers=len(roles.workers)
-    )
-    return Job(
-        config=config,
-        algorithm=algorithm,
-        options=options,
-        roles=roles,
-        objective=objective,
-        sampler=sampler,
-        steps=config.steps or config.epochs * sampler.steps_per_epoch,
-        virtual=backend.virtual,
-        manifest={"config": config.identity(), "ranks": backend.size, "data": data},
-    )
-
-
-def facts(job):
-    """What must be the same on every rank before the first step, {name: value}."""
-    shapes = {name: list(shape) for name, shape in job.objective.layout.shapes.items()}
-    free = {
-        "steps": job.steps,
-        "resume": job.config.resume,
-        "output": bool(job.config.output),
-        "dsgd": dsgd.__version__,
-    }
-    return job.manifest["config"] | free | {"shapes": shapes, "data digest": job.manifest["data"]}
-
-
 def finish(job, backend, done, startup):
     """The Result of rank 0, and its files."""
     recorder, config = job.recorder, job.config
@@ -174,6 +113,7 @@ def finish(job, backend, done, startup):
     )
     with recorder.timed("evaluation"):
         test = last or job.objective.evaluate(done["x"])
+        classes = job.objective.classify(done["x"])
     ranks = done["ranks"]
     summary = {
         "algorithm": config.algorithm,
@@ -182,10 +122,12 @@ def finish(job, backend, done, startup):
         "workers": len(job.roles.workers),
         "processes": backend.processes,
         "steps": done["step"],
+        "ended_by": done["ended_by"],
         "epochs": recorder.done / job.objective.samples,
         "train_loss": recorder.train_loss,
         "test_loss": test["test_loss"],
         "test_accuracy": test["test_accuracy"],
+        "test_r2": test.get("test_r2"),
         "params_sha256": digest(done["x"]),
         "samples_per_worker": [
             {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)
@@ -195,7 +137,8 @@ def finish(job, backend, done, startup):
         "bytes_sent": int(sum(rank[1] for rank in ranks)),
         "samples_lost": recorder.lost,
         "messages_sent": int(sum(rank[0] for rank in ranks)),
-    }
+        "gradients": recorder.watch.verdict,
+    } | classes
     seconds = {"start-up": startup} | recorder.seconds
     if job.folder:
         write_json(job.folder / SUMMARY, summary)

@@ -55,7 +55,7 @@ def parse(spec, table, what="name", schema=lambda part: part):
     """
     name, _, rest = spec.partition(":")
     known = options(schema(choose(what, name, table)))
-    values = {key: parameter.default for key, parameter in known.items()}
+    values, given = {key: parameter.default for key, parameter in known.items()}, set()
     for item in filter(None, rest.split(",")):
         key, equals, text = item.partition("=")
         if not equals:
@@ -64,6 +64,9 @@ def parse(spec, table, what="name", schema=lambda part: part):
             raise UsageError(
                 f"{what} {name!r} has no option {key!r}; {nearest(key, list(known)) if known else 'it has none'}"
             )
+        if key in given:
+            raise UsageError(f"{what} {spec!r}: {key} is given twice")
+        given.add(key)
         kind = known[key].annotation
         values[key] = convert(f"{what} {name}:{key}", text, kind if kind is not known[key].empty else str)
     return name, values

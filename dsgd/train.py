@@ -3,6 +3,8 @@
 import os
 import sys
 
+from dsgd.command import run_command
+
 
 def main(argv, backend=None):
     """Train as the command line says, and print it on rank 0; returns the exit code.
@@ -12,7 +14,7 @@ def main(argv, backend=None):
     """
     from dataclasses import replace
 
-    from dsgd.config import read_arguments, to_toml
+    from dsgd.arguments import read_arguments, to_toml
     from dsgd.runner import run
 
     first = backend is None or backend.main
@@ -74,6 +76,12 @@ def announce(job, backend):
             f"not rescaled; the {workers} pushes of a clock move x about as far as {workers} synchronous steps",
             flush=True,
         )
+    sizes = getattr(job.sampler, "sizes", None)
+    if sizes:
+        print(
+            f"{config.partition}: every worker keeps a shard of its own, of {min(sizes)} to {max(sizes)} samples",
+            flush=True,
+        )
     going_on = f", from step {job.restored[1]['step']}" if job.restored else ""
     if job.recorder.lost:
         going_on += f" ({job.recorder.lost} samples applied after a checkpoint were lost, and are done again)"
@@ -85,13 +93,22 @@ def announce(job, backend):
 
 
 def report(result):
-    """Where the time went; last of all accuracy, hash and folder."""
+    """Where the time went; last of all accuracy, hash, folder, and what ended the run."""
     summary = result.summary
     if not result.config.quiet:
         print("seconds: " + ", ".join(f"{what} {seconds:.2f}" for what, seconds in result.seconds.items()))
-    accuracy = summary["test_accuracy"]
-    score = f"test loss {summary['test_loss']:.6g}" if accuracy is None else f"test accuracy {accuracy:.4f}"
-    print(f"{score}, parameters sha256 {summary['params_sha256'][:16]}, {result.folder}", flush=True)
+        known = [(part, c) for c, part in enumerate(summary.get("recall", ())) if part is not None]
+        if len(known) > 2:
+            part, c = min(known)
+            print(f"class recognised worst: {summary['labels'][c]}, {part:.0%} of its samples (all in summary.json)")
+    if summary["test_accuracy"] is not None:
+        score = f"test accuracy {summary['test_accuracy']:.4f}"
+    else:
+        r2 = summary["test_r2"]
+        score = f"test loss {summary['test_loss']:.6g}" if r2 is None else f"test R² {r2:.4f}"
+    ended = {"steps": "{} steps done", "convergence": "converged at step {}", "signal": "stopped at step {}"}
+    end = ended[summary["ended_by"]].format(summary["steps"])
+    print(f"{score}, parameters sha256 {summary['params_sha256'][:16]}, {result.folder}, {end}", flush=True)
 
 
 def mpi_main():
@@ -103,22 +120,11 @@ def mpi_main():
 
 def entry():
     """MPI first: under a launcher it is imported before NumPy and before anything that can fail."""
-    from dsgd.errors import DsgdError
-    from dsgd.mpi.launch import guard, launched, say
+    from dsgd.mpi.launch import guard, launched
 
     if launched()[0]:
         return guard(mpi_main)
-    try:
-        return main(sys.argv[1:])
-    except DsgdError as error:
-        say(str(error))
-        return error.code
-    except MemoryError as error:
-        say(f"out of memory ({error}); a smaller network, data set or --simulate may fit")
-        return 70
-    except KeyboardInterrupt:
-        say("interrupted; --resume goes on from the last checkpoint, if there is one")
-        return 130
+    return run_command(main, "interrupted; --resume goes on from the last checkpoint, if there is one")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import numpy as np
 from mpi4py import MPI
 
 from dsgd.arrays import readonly
-from dsgd.collectives import traffic, tree_steps, tree_sum
+from dsgd.collectives import REDUCTIONS, counted_apart, tree_steps, tree_sum
 from dsgd.comm import ANY_SOURCE, ANY_TAG, DTYPES, Header, Message, Roles, require
+from dsgd.costs import traffic
 from dsgd.errors import PeerError
 from dsgd.mpi.requests import RecvRequest, SendRequest, poll
 from dsgd.pool import Pool
@@ -24,7 +25,9 @@ class MPIComm:
     """See dsgd.comm.Comm.
 
     Args:
-        world: an mpi4py communicator of this object's own.  roles: comm.Roles.  reduction: "tree" or "native".
+        world: an mpi4py communicator of this object's own.  roles: comm.Roles.
+        reduction: "tree", the written order; "native", the library's; or the name of the schedule in
+            collectives.REDUCTIONS that all-reduces.
     """
 
     def __init__(self, world, roles=None, dtype=np.float64, reduction="tree"):
@@ -33,7 +36,8 @@ class MPIComm:
         self.workers, self.servers = roles.workers, roles.servers
         self.worker = roles.number.get(self.rank)
         self.place = tuple(range(self.size))
-        self.dtype, self._native = np.dtype(dtype), reduction == "native"
+        self.dtype, self.reduction, self._native = np.dtype(dtype), reduction, reduction == "native"
+        self._schedule = None if reduction in ("tree", "native") else REDUCTIONS[reduction]
         self.messages = self.bytes = 0  # sent, by the written schedules
         self.posted = []  # receives without their message, in the order in which they were started
         self._unclaimed = []  # messages that came before their receive was posted, in order
@@ -168,7 +172,15 @@ class MPIComm:
             return None
         return readonly(total) if total is not x else self._pool.copy(x)
 
+    @cached_property
+    def _private(self):
+        """The same ranks, for the messages of a schedule."""
+        return MPIComm(self._world.Dup(), None, self.dtype)
+
     def allreduce(self, x):
+        if self._schedule:
+            require(x)
+            return counted_apart(self._schedule, self, self._private, x)
         self._count("allreduce", [x])
         if self._native:
             out = self._pool.take(x.shape[0], x.dtype)
@@ -243,10 +255,12 @@ class MPIComm:
         self._world.Barrier()
 
     def split(self, color, key=0):
-        return MPIComm(self._world.Split(color, key), None, self.dtype)
+        return MPIComm(self._world.Split(color, key), None, self.dtype, self.reduction)
 
     def free(self):
         """Give the communicators back; every rank calls this."""
-        for name in ("_tree", "_world"):  # _tree is there once something was summed
-            if name in vars(self):
-                getattr(self, name).Free()
+        if "_private" in vars(self):  # these two are there once something was summed
+            self._private.free()
+        if "_tree" in vars(self):
+            self._tree.Free()
+        self._world.Free()

@@ -10,6 +10,8 @@ import time
 import traceback
 import warnings
 
+from dsgd.command import say
+
 # What launchers tell their processes: (number of ranks, this rank).  SLURM's are those of the step, not of the job; a
 # step of one is an interactive shell.
 LAUNCHERS = {
@@ -70,12 +72,6 @@ def guard(main):
     if code and world.size > 1:
         world.Abort(code)
     return code
-
-
-def say(text):
-    """One line of message on stderr, written at once."""
-    sys.stderr.write(f"dsgd: {text}\n")
-    sys.stderr.flush()
 
 
 def _die_before_mpi(error, rank):

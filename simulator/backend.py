@@ -33,6 +33,7 @@ class SimulatorBackend:
         """Nothing to give back."""
 
     def run(self, main, *, roles, dtype, start, reduction):
-        """main(comm, observer) on every rank; returns rank 0's result.  There is no library here: every sum is the tree's."""
-        self.world = World(self.size, roles=roles, dtype=dtype, start=start, **({"network": Network()} | self._options))
+        """main(comm, observer) on every rank; returns rank 0's result."""
+        facts = dict(roles=roles, dtype=dtype, start=start, reduction=reduction, network=Network())
+        self.world = World(self.size, **facts | self._options)
         return self.world.run(lambda rank: main(self.world.comm(rank), self.world.observer(rank)))[0]

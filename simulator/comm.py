@@ -1,26 +1,34 @@
 """The communicator in the simulator: each call makes one effect record, hands it to the world, and suspends the rank."""
 
 import sys
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
 
-from dsgd.collectives import traffic
+from dsgd.collectives import REDUCTIONS, counted_apart
 from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles, require
+from dsgd.costs import traffic
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
-from dsgd.simulator.mailbox import Channel, Envelope, SimRequest, matches
+from dsgd.simulator.mailbox import Channel, Envelope, SimRequest
 
 
 class SimComm:
-    """See dsgd.comm.Comm.  Effects name world ranks, in a group of some ranks too: trace and reports are about the world."""
+    """See dsgd.comm.Comm.  Effects name world ranks, in a group of some ranks too: trace and reports are about the world.
 
-    def __init__(self, group, rank, roles):
+    Args:
+        reduction: "tree", or the name of the schedule in collectives.REDUCTIONS that all-reduces.
+    """
+
+    def __init__(self, group, rank, roles, reduction="tree"):
         self.group, self.world, self.rank, self.size = group, group.world, rank, len(group.ranks)
         self.world_rank = group.ranks[rank]
         self.workers, self.servers = roles.workers, roles.servers
         self.worker = roles.number.get(rank)
         self.dtype, self.place = self.world.dtype, group.place
+        self.reduction, self._schedule = reduction, None if reduction == "tree" else REDUCTIONS[reduction]
+        self._card = self.world.cards[self.world_rank]
         self.messages = self.bytes = 0  # sent, by the written schedules
         self._number = 0
         self._channels = {}  # by receiver
@@ -45,26 +53,29 @@ class SimComm:
 
     def isend(self, x, dest, tag=0, header=Header()):
         require(x)
-        effect = Send(self.world_rank, self.group.ranks[dest], tag, x.nbytes)
-        self.messages, self.bytes = self.messages + 1, self.bytes + effect.nbytes
+        nbytes, network = x.nbytes, self.group.network
+        effect = Send(self.world_rank, self.group.ranks[dest], tag, nbytes)
+        self.messages += 1
+        self.bytes += nbytes
         world, request = self.world, SimRequest(self, effect)
         if world.trace is not None:
             world.note(effect)
         if world.check:
             request.guard = (x, _hash(x), world.line(sys._getframe()))
-        channel = self._channels.get(dest) or self._channels.setdefault(dest, Channel(self.group.boxes[dest]))
-        network, kernel, nbytes = self.group.network, world.kernel, effect.nbytes
-        eager = nbytes <= network.eager_limit
-        envelope = Envelope(effect, world.pool.copy(x) if eager else x, header, None if eager else request)
-        arrival = kernel.now + (network.transfer(nbytes) if eager else network.latency)
-        if arrival < channel.last:
-            arrival = channel.last
-        channel.last = arrival
-        channel.under_way.append(envelope)
-        kernel.at(arrival, self._arrive, channel)
-        if eager:
+        channel = self._channels.get(dest) or self._channel(dest)
+        if nbytes <= network.eager_limit:
+            envelope = Envelope(effect, world.pool.copy(x), header, channel, None)
+            self._card.send(channel.card, network.transfer(nbytes), self._arrive, envelope)
             request.done = True
+        else:  # an envelope goes ahead, which needs no card
+            envelope = Envelope(effect, x, header, channel, request)
+            world.kernel.at(world.kernel.now + network.latency, self._arrive, envelope)
+        channel.under_way.append(envelope)
         return request
+
+    def _channel(self, dest):
+        channel = Channel(self.group.boxes[dest], self.world.cards[self.group.ranks[dest]])
+        return self._channels.setdefault(dest, channel)
 
     def send(self, x, dest, tag=0, header=Header()):
         self.isend(x, dest, tag, header).wait()
@@ -99,30 +110,34 @@ class SimComm:
             request.waiter = None
         return requests.index(first), first.wait()
 
-    def _arrive(self, channel):
-        envelope, box = channel.under_way.popleft(), channel.box
-        for request in box.posted:
-            if matches(envelope, request.effect.source, request.effect.tag):
-                box.posted.remove(request)
-                return self._match(envelope, request)
-        box.put(envelope)
+    def _arrive(self, envelope):
+        envelope.there = True
+        under_way, box = envelope.channel.under_way, envelope.channel.box
+        while under_way and under_way[0].there:
+            first = under_way.popleft()
+            receiving = box.claim(first)
+            if receiving:
+                self._match(first, receiving)
 
-    def _match(self, envelope, request):
+    def _match(self, envelope, receiving):
         """A message meets its receive: it is there, or, over the eager limit, sets out now."""
-        if envelope.request is None:
-            return self._deliver(envelope, request)
-        kernel = self.world.kernel
-        kernel.at(kernel.now + self.group.network.transfer(envelope.send.nbytes), self._deliver, envelope, request)
-
-    def _deliver(self, envelope, request):
+        envelope.receiving = receiving
+        if envelope.sending is None:
+            return self._deliver(envelope)
         send = envelope.send
+        card, cost = self.world.cards[send.rank], self.group.network.transfer(send.nbytes)
+        card.send(envelope.channel.card, cost, self._deliver, envelope)
+
+    def _deliver(self, envelope):
+        send, data, sending = envelope.send, envelope.data, envelope.sending
         if self.world.trace is not None:
             self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
-        data = envelope.data if envelope.request is None else self.world.pool.copy(envelope.data)
-        request.finish(Message(data, self.group.members[send.rank], send.tag, envelope.header))
-        if envelope.request:
+        if sending is not None:  # over the eager limit: the sender now has its buffer back
+            data = self.world.pool.copy(data)
+        envelope.receiving.finish(Message(data, self.group.members[send.rank], send.tag, envelope.header))
+        if sending is not None:
             kernel = self.world.kernel
-            kernel.at(kernel.now, envelope.request.finish, None)
+            kernel.at(kernel.now, sending.finish, None)
 
     def _expire(self, request, timeout):
         posted = self.group.boxes[self.rank].posted
@@ -162,7 +177,15 @@ class SimComm:
         return self._collective("reduce", x, [x], root)
 
     def allreduce(self, x):
-        return self._collective("allreduce", x, [x])
+        if self._schedule is None:
+            return self._collective("allreduce", x, [x])
+        require(x)
+        return counted_apart(self._schedule, self, self._private, x)
+
+    @cached_property
+    def _private(self):
+        """The same ranks with mailboxes of their own, for the messages of an all-reduce."""
+        return SimComm(self.group.private, self.rank, Roles(()))
 
     def reduce_scatter(self, x, counts):
         return self._collective("reduce_scatter", (x, tuple(counts)), [x], kept=counts[self.rank] * x.itemsize)
@@ -185,7 +208,7 @@ class SimComm:
 
     def split(self, color, key=0):
         group, rank = self._collective("split", (color, key))
-        return SimComm(group, rank, Roles(tuple(range(len(group.ranks))), ()))
+        return SimComm(group, rank, Roles(tuple(range(len(group.ranks))), ()), self.reduction)
 
     def free(self):
         pass  # memory only: the last reference takes it along

@@ -1,6 +1,7 @@
 """The members of a communicator, and how they meet in a collective."""
 
 import sys
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +24,11 @@ class Group:
         self.boxes = [Mailbox() for _ in ranks]
         self.arrivals = {}  # member -> (effect, argument) of the collective under way
 
+    @cached_property
+    def private(self):
+        """A group of the same ranks, whose messages no receive of the program can take."""
+        return Group(self.world, self.ranks, self.network)
+
     def meet(self, member, effect, argument):
         """A member arrives at a collective; the last one completes it for all."""
         world = self.world
@@ -34,12 +40,9 @@ class Group:
         if len(self.arrivals) == len(self.ranks):
             arrivals, self.arrivals = self.arrivals, {}
             effects, arguments = zip(*(arrivals[m] for m in range(len(self.ranks))))
-            results = COLLECTIVES[effect.kind](self, arguments, self.members[effect.root])
-            delay = (
-                self.network.collective(effect.kind, len(self.ranks), max(e.nbytes for e in effects))
-                if self.network
-                else 0
-            )
+            root, nbytes = self.members[effect.root], max(e.nbytes for e in effects)
+            results = COLLECTIVES[effect.kind](self, arguments, root)
+            delay = self.network.collective(effect.kind, len(self.ranks), nbytes, root) if self.network else 0
             for rank, result in zip(self.ranks, results):
                 world.kernel.at(world.kernel.now + delay, world.resume, rank, result)
         return world.suspend(self.ranks[member], effect)

@@ -1,7 +1,7 @@
 """A virtual clock and a heap of events.  It knows neither arrays nor ranks."""
 
-import heapq
 import random
+from heapq import heappop, heappush
 from itertools import count
 
 
@@ -23,7 +23,7 @@ class Kernel:
         """Schedule action(*args) at virtual `time`."""
         if time < self.now:
             raise ValueError(f"the clock is at {self.now} s: nothing can happen at {time} s any more")
-        heapq.heappush(self._heap, (time, self._tie() if self._tie else 0, next(self._serial), action, args))
+        heappush(self._heap, (time, self._tie() if self._tie else 0, next(self._serial), action, args))
 
     def advance(self, time):
         """Move the clock to `time` if nothing else happens until then; returns whether it did."""
@@ -34,8 +34,8 @@ class Kernel:
 
     def run(self):
         """Run until nothing is left to happen."""
-        heap, pop = self._heap, heapq.heappop
+        heap = self._heap
         while heap:
-            self.now, _, _, action, args = pop(heap)
+            self.now, _, _, action, args = heappop(heap)
             self.events += 1
             action(*args)

@@ -8,21 +8,21 @@ from dsgd.comm import ANY_SOURCE, ANY_TAG
 class Envelope:
     """A message on its way: from the send until it is matched with a receive."""
 
-    __slots__ = ("send", "data", "header", "request", "taken")
+    __slots__ = ("send", "data", "header", "channel", "sending", "receiving", "there", "taken")
 
-    def __init__(self, send, data, header, request):
-        self.send, self.data, self.header, self.request = send, data, header, request
-        self.taken = False
+    def __init__(self, send, data, header, channel, sending):
+        self.send, self.data, self.header, self.channel = send, data, header, channel
+        self.sending, self.receiving = sending, None  # requests: of a send over the eager limit, of the receive it meets
+        self.there = self.taken = False
 
 
 class Channel:
-    """From one rank to one other: messages do not overtake each other, also when they arrive at one time, in any order."""
+    """From one rank to one other: a message that is there before an earlier one waits for it."""
 
-    __slots__ = ("box", "last", "under_way")
+    __slots__ = ("box", "card", "under_way")
 
-    def __init__(self, box):
-        self.box = box  # the receiver's Mailbox
-        self.last = 0.0  # when the last message sent so far arrives
+    def __init__(self, box, card):
+        self.box, self.card = box, card  # the receiver's
         self.under_way = deque()  # envelopes, in order
 
 
@@ -34,12 +34,20 @@ class Mailbox:
         self.by_sender = {}  # (source, tag) -> deque: the common receive looks in one place
         self.posted = []
 
-    def put(self, envelope):
+    def claim(self, envelope):
+        """The first receive that takes this arrival, or None: then it is kept."""
+        for request in self.posted:
+            _, source, tag = request.effect
+            if matches(envelope, source, tag):
+                self.posted.remove(request)
+                return request
         self.arrived.append(envelope)
         self.by_sender.setdefault((envelope.send.rank, envelope.send.tag), deque()).append(envelope)
 
     def take(self, source, tag):
         """The first arrival that matches, or None."""
+        if not self.arrived:
+            return None
         if source == ANY_SOURCE or tag == ANY_TAG:
             while self.arrived and self.arrived[0].taken:
                 self.arrived.popleft()
@@ -59,7 +67,8 @@ class Mailbox:
 
 def matches(envelope, source, tag):
     """Whether a receive from `source` with `tag` takes this message."""
-    return source in (ANY_SOURCE, envelope.send.rank) and tag in (ANY_TAG, envelope.send.tag)
+    send = envelope.send
+    return (source == send.rank or source == ANY_SOURCE) and (tag == ANY_TAG or tag == send.tag)
 
 
 class SimRequest:

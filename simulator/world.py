@@ -11,8 +11,10 @@ from dsgd.simulator.comm import SimComm
 from dsgd.simulator.effects import Deadlock
 from dsgd.simulator.group import Group
 from dsgd.simulator.kernel import Kernel
-from dsgd.simulator.network import Network
+from dsgd.simulator.network import Card, Network
 from dsgd.simulator.tasks import CARRIERS, Raise
+
+BACKEND = ("dsgd.simulator.", "dsgd.collectives", "dsgd.local", "threading")  # modules that no user wrote
 
 
 class World:
@@ -26,6 +28,7 @@ class World:
         check: hash every buffer on its way, and name who changed one.
         trace: keep every effect in `trace`, a list of (time, effect).
         start: virtual time at which the ranks start, s.
+        reduction: "tree", the written order, or how else the ranks all-reduce: a name in collectives.REDUCTIONS.
     """
 
     def __init__(
@@ -40,23 +43,25 @@ class World:
         check=False,
         trace=False,
         start=0.0,
+        reduction="tree",
     ):
         self.size, self.dtype = size, np.dtype(dtype)
         self.roles = roles or Roles(tuple(range(size)), ())
         self.network = network or Network()
         self.kernel = Kernel(start, shuffle)
+        self.cards = [Card(self.kernel) for _ in range(size)]
         self.pool = Pool(np.empty)
         self.trace = [] if trace else None
         self.check = check
         self.tasks = [None] * size
         self.waits = [None] * size  # the effect in which each rank is suspended
-        self._carrier = CARRIERS[carrier]
+        self._carrier, self._reduction = CARRIERS[carrier], reduction
         self._everyone = Group(self, tuple(range(size)), self.network)
         self._observers = Group(self, tuple(range(size)), None)
 
     def comm(self, rank):
         """The communicator of one rank."""
-        return SimComm(self._everyone, rank, self.roles)
+        return SimComm(self._everyone, rank, self.roles, self._reduction)
 
     def observer(self, rank):
         """For watching and saving a run: no network time and no trace, only that the ranks wait for each other."""
@@ -112,7 +117,7 @@ class World:
 
     def line(self, frame):
         """file:line of the first frame outside the backend: what the user wrote."""
-        while frame and frame.f_globals.get("__name__", "").startswith(("dsgd.simulator.", "dsgd.local", "threading")):
+        while frame and frame.f_globals.get("__name__", "").startswith(BACKEND):
             frame = frame.f_back
         if frame is None:
             return "?"

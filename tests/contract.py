@@ -24,11 +24,13 @@ import json
 
 import numpy as np
 
-from dsgd.collectives import traffic, tree_sum
+from dsgd.collectives import REDUCTIONS, binomial_bcast, binomial_reduce, tree_sum
 from dsgd.comm import ANY_SOURCE, ANY_TAG, Header
+from dsgd.costs import allreduce_traffic, traffic
 from dsgd.errors import PeerError
 
 CHECKS = {}
+SUMS = {}  # those that all-reduce: they must hold for every reduction
 FLOATS = ("float32", "float64")
 
 
@@ -36,11 +38,24 @@ def main():
     """All checks on this rank of an MPI job; rank 0 prints the names of those that passed."""
     from dsgd.mpi.comm import MPI, MPIComm
 
-    comm = MPIComm(MPI.COMM_WORLD.Dup())
-    passed = [name for name, check in CHECKS.items() if run_one(check, comm)]
-    if comm.rank == 0:
+    passed = []
+    for reduction, checks in SUITES.items():
+        comm = MPIComm(MPI.COMM_WORLD.Dup(), reduction=reduction)
+        passed += [f"{reduction}: {name}" for name, check in checks.items() if run_one(check, comm)]
+        use_up(comm)
+        comm.free()
+    if MPI.COMM_WORLD.rank == 0:
         print(json.dumps(passed))
     return 0
+
+
+def use_up(comm):
+    """MPICH has 2,048 communicators: if free() kept one that a group made for itself, they would run out."""
+    for _ in range(2100 if comm.size == 2 else 1):
+        group = comm.split(0)
+        group.allreduce(np.ones(3))
+        group.reduce(np.ones(3))
+        group.free()
 
 
 def run_one(check, comm):
@@ -54,6 +69,15 @@ def contract(check):
     """Add a check to the suite."""
     CHECKS[check.__name__.removeprefix("check_")] = check
     return check
+
+
+def sums(check):
+    """Add a check to those that are made for every reduction, too."""
+    SUMS[check.__name__.removeprefix("check_")] = check
+    return contract(check)
+
+
+SUITES = {"tree": CHECKS} | dict.fromkeys(REDUCTIONS, SUMS)
 
 
 # --- what the checks are made of
@@ -72,6 +96,45 @@ def parts(comm, n, dtype="float64"):
 def total(comm, n, dtype="float64"):
     """The sum of all parts in the written order."""
     return tree_sum(parts(comm, n, dtype), np.empty(n, dtype))
+
+
+def in_rank_order(parts):
+    """((0+1)+2)+…"""
+    result = parts[0]
+    for part in parts[1:]:
+        result = result + part
+    return result
+
+
+def round_the_ring(parts):
+    """Chunk i is summed from rank i on, round the ring."""
+    p = len(parts)
+    ends = [len(parts[0]) * i // p for i in range(p + 1)]
+    return np.concatenate(
+        [in_rank_order([part[ends[i] : ends[i + 1]] for part in parts[i:] + parts[:i]]) for i in range(p)]
+    )
+
+
+def by_doubling(parts):
+    """Pairs are folded until their number is a power of two, and then the neighbours are added, again and again."""
+    folded = len(parts) - (1 << len(parts).bit_length() - 1)
+    sums = [parts[2 * i] + parts[2 * i + 1] for i in range(folded)] + parts[2 * folded :]
+    while len(sums) > 1:
+        sums = [left + right for left, right in zip(sums[::2], sums[1::2])]
+    return sums[0]
+
+
+ORDERS = {
+    "tree": lambda parts: tree_sum(parts, np.empty_like(parts[0])),
+    "star": in_rank_order,
+    "ring": round_the_ring,
+    "recursive-doubling": by_doubling,
+}
+
+
+def summed(comm, parts):
+    """What an all-reduce of these parts gives on this communicator, to the bit."""
+    return ORDERS[comm.reduction](parts)
 
 
 def lengths(comm):
@@ -222,10 +285,10 @@ def check_buffer_of_isend_is_free(comm):
 @contract
 def check_ring_of_large_arrays(comm):
     """Messages far above any eager limit go round the ring, each rank passing on what it received."""
-    x = np.full(10**6, float(comm.rank))
+    x = np.full(200000, float(comm.rank))
     for hop in range(1, comm.size + 1):
         x = swap(comm, x).data
-        assert x.shape == (10**6,) and (x == (comm.rank - hop) % comm.size).all()
+        assert x.shape == (200000,) and (x == (comm.rank - hop) % comm.size).all()
 
 
 @contract
@@ -246,7 +309,7 @@ def check_irecv_then_send(comm):
     """A receive that was started takes its message while this rank waits in a send, however long the two are."""
     left, right = neighbours(comm)
     receiving = comm.irecv(left)
-    comm.send(np.full(10**6, float(comm.rank)), right)
+    comm.send(np.full(200000, float(comm.rank)), right)
     assert (receiving.wait().data == left).all()
 
 
@@ -354,19 +417,82 @@ def check_reduce(comm):
                 assert same(result, total(comm, n, dtype)) if comm.rank == root else result is None, (dtype, n, root)
 
 
-@contract
+@sums
 def check_allreduce(comm):
     for dtype in FLOATS:
         for n in lengths(comm):
             mine = part(comm.rank, n, dtype)
-            assert same(comm.allreduce(mine), total(comm, n, dtype)), (dtype, n)
+            assert same(comm.allreduce(mine), summed(comm, parts(comm, n, dtype))), (dtype, n)
             assert same(mine, part(comm.rank, n, dtype))
 
 
-@contract
+@sums
 def check_allreduce_of_blocks(comm):
     """Longer than a block of the sum, and than an eager limit."""
-    assert same(comm.allreduce(part(comm.rank, 40000, "float32")), total(comm, 40000, "float32"))
+    assert same(comm.allreduce(part(comm.rank, 40000, "float32")), summed(comm, parts(comm, 40000, "float32")))
+    ranks = comm.allreduce(np.full(300000, 1.0 + comm.rank))  # chunks of it are longer, too
+    assert (ranks == comm.size * (comm.size + 1) // 2).all()
+
+
+@sums
+def check_allreduce_has_the_same_bits_everywhere(comm):
+    """And those of a NaN, of which an addition passes on one, are bits too."""
+    for n in lengths(comm):
+        mine = part(comm.rank, n, "float32")
+        mine[::7] = np.uint32(0x7FC00000 + comm.rank).view("float32")
+        assert len({result.tobytes() for result in comm.allgather(comm.allreduce(mine))}) == 1
+
+
+@contract
+def check_schedules(comm):
+    """Each is a function that needs only send and recv; the input stays what it was."""
+    for name, schedule in REDUCTIONS.items():
+        for dtype in (*FLOATS, "int64"):
+            for n in lengths(comm):
+                mine, before = part(comm.rank, n).astype(dtype), (comm.messages, comm.bytes)
+                result = schedule(comm, mine)
+                assert same(result, ORDERS[name]([x.astype(dtype) for x in parts(comm, n)])), (name, dtype, n)
+                assert same(mine, part(comm.rank, n).astype(dtype)) and not result.flags.writeable
+                wanted = result.copy()
+                sent = comm.messages - before[0], comm.bytes - before[1]
+                assert sent == allreduce_traffic(name, comm.rank, comm.size, n, mine.itemsize), (name, n)
+                mine[:] = 77
+                assert same(result, wanted)
+
+
+@contract
+def check_binomial_trees(comm):
+    """They do what bcast and reduce do, with the same messages."""
+    for n in lengths(comm):
+        for root in range(comm.size):
+            mine = part(comm.rank, n)
+            for tree, call in ((binomial_bcast, comm.bcast), (binomial_reduce, comm.reduce)):
+                counts = [(comm.messages, comm.bytes)]
+                results = []
+                for act in (lambda: tree(comm, mine, root), lambda: call(mine, root)):
+                    results.append(act())
+                    counts.append((comm.messages, comm.bytes))
+                assert counts[1][0] - counts[0][0] == counts[2][0] - counts[1][0]
+                assert counts[1][1] - counts[0][1] == counts[2][1] - counts[1][1]
+                assert same(mine, part(comm.rank, n))
+                if results[1] is None:
+                    assert results[0] is None
+                else:
+                    assert same(*results) and not results[0].flags.writeable
+
+
+@contract
+def check_schedules_refuse_what_does_not_fit(comm):
+    """Lengths or dtypes that differ would be added up all the same: broadcast, or converted."""
+    if comm.size != 2:
+        return
+    for mine in (np.ones(1 + comm.rank), np.ones(2, FLOATS[comm.rank])):
+        try:
+            REDUCTIONS["recursive-doubling"](comm, mine)
+        except ValueError as error:
+            assert "one length and dtype on all ranks" in str(error)
+        else:
+            raise AssertionError(mine)
 
 
 @contract
@@ -429,7 +555,7 @@ def check_barrier(comm):
         sending.wait()
 
 
-@contract
+@sums
 def check_results_are_readonly(comm):
     mine, ones = part(comm.rank, comm.size), [1] * comm.size
     letters = [mine] * comm.size
@@ -440,7 +566,7 @@ def check_results_are_readonly(comm):
     assert not any(result.flags.writeable for result in results)
 
 
-@contract
+@sums
 def check_readonly_arrays_travel(comm):
     """What a call returned may be handed to the next one."""
     x = comm.bcast(part(comm.rank, 7))
@@ -448,26 +574,32 @@ def check_readonly_arrays_travel(comm):
     message = swap(comm, comm.bcast(part(comm.rank, 7), root=comm.size - 1))
     assert same(swap(comm, message.data).data, part(comm.size - 1, 7))
     assert same(comm.bcast(x), part(0, 7))
-    assert same(comm.allreduce(x), tree_sum([part(0, 7)] * comm.size, np.empty(7)))
+    assert same(comm.allreduce(x), summed(comm, [part(0, 7)] * comm.size))
     assert all_same(comm.allgather(x), [part(0, 7)] * comm.size)
     assert all_same(comm.alltoall([x] * comm.size), [part(0, 7)] * comm.size)
     assert same(comm.scatter([x] * comm.size if comm.rank == 0 else None), part(0, 7))
 
 
-@contract
+@sums
 def check_inputs_may_be_overwritten(comm):
     """A collective's result does not change with the arrays that were put in."""
     n = 3 * comm.size
     mine, counts = part(comm.rank, n), [3] * comm.size
     results = [comm.bcast(mine), comm.allreduce(mine), comm.reduce_scatter(mine, counts), *comm.allgather(mine)]
     results += comm.alltoall([mine] * comm.size)
-    wanted = [part(0, n), total(comm, n), total(comm, n)[3 * comm.rank :][:3], *parts(comm, n), *parts(comm, n)]
+    wanted = [
+        part(0, n),
+        summed(comm, parts(comm, n)),
+        total(comm, n)[3 * comm.rank :][:3],
+        *parts(comm, n),
+        *parts(comm, n),
+    ]
     mine[:] = np.nan
     comm.barrier()
     assert all_same(results, wanted)
 
 
-@contract
+@sums
 def check_results_stay_valid(comm):
     """Results are valid for as long as they are held, however many later calls there are."""
     left, _ = neighbours(comm)
@@ -477,24 +609,24 @@ def check_results_stay_valid(comm):
         held.append([comm.allreduce(mine), comm.bcast(mine), *comm.allgather(mine), swap(comm, mine).data])
     for i, results in enumerate(held):
         everyone = [part(rank + i, 6) for rank in range(comm.size)]
-        assert all_same(results, [tree_sum(everyone, np.empty(6)), everyone[0], *everyone, everyone[left]]), i
+        assert all_same(results, [summed(comm, everyone), everyone[0], *everyone, everyone[left]]), i
 
 
-@contract
+@sums
 def check_collectives_and_messages_are_apart(comm):
     """A message that nobody has received yet is not taken for a part of a collective, nor the other way round."""
     left, right = neighbours(comm)
     sending = comm.isend(part(comm.rank, 6), right)
     everyone = parts(comm, 6)
     for root in range(comm.size):
-        assert same(comm.allreduce(everyone[comm.rank]), total(comm, 6))
+        assert same(comm.allreduce(everyone[comm.rank]), summed(comm, everyone))
         result = comm.reduce(everyone[comm.rank], root)
         assert comm.rank != root or same(result, total(comm, 6))
     assert same(comm.recv(left).data, part(left, 6))
     sending.wait()
 
 
-@contract
+@sums
 def check_late_wildcard(comm):
     """A receive from anyone takes messages only, though others already sum."""
     if comm.rank == 0:
@@ -502,7 +634,7 @@ def check_late_wildcard(comm):
             assert comm.recv().tag == 77
     elif comm.rank > 1:
         comm.send(comm.empty(4), 0, 77)
-    assert same(comm.allreduce(part(comm.rank, 4)), total(comm, 4))  # rank 1 is here at once
+    assert same(comm.allreduce(part(comm.rank, 4)), summed(comm, parts(comm, 4)))  # rank 1 is here at once
 
 
 UNFIT = {
@@ -515,7 +647,7 @@ UNFIT = {
 }
 
 
-@contract
+@sums
 def check_unfit_arrays_are_refused(comm):
     """What cannot travel as it is, is refused before anything is sent; alone, so that no other rank waits."""
     alone = comm.split(comm.rank)
@@ -537,7 +669,7 @@ def check_unfit_arrays_are_refused(comm):
 # --- groups
 
 
-@contract
+@sums
 def check_split(comm):
     """A group of its own for each color, in the order of (key, rank)."""
     color = comm.rank % 2
@@ -545,7 +677,7 @@ def check_split(comm):
     group = comm.split(color)
     assert (group.rank, group.size) == (members.index(comm.rank), len(members))
     assert group.workers == tuple(range(group.size)) and group.worker == group.rank and group.servers == ()
-    assert group.dtype == comm.dtype
+    assert group.dtype == comm.dtype and group.reduction == comm.reduction
     backwards = comm.split(color, key=-comm.rank)
     assert (backwards.rank, backwards.size) == (len(members) - 1 - members.index(comm.rank), len(members))
     alone = comm.split(comm.rank)
@@ -554,7 +686,7 @@ def check_split(comm):
     assert (equal.rank, equal.size) == (comm.rank, comm.size)
 
 
-@contract
+@sums
 def check_split_communicates(comm):
     """Messages and collectives of a group stay in it, and count by its ranks."""
     color = comm.rank % 2
@@ -563,7 +695,7 @@ def check_split_communicates(comm):
     values = [part(rank, 9) for rank in members]
     message = swap(group, values[group.rank], tag=1)
     assert same(message.data, values[message.source]) and message.source == (group.rank - 1) % group.size
-    assert same(group.allreduce(values[group.rank]), tree_sum(values, np.empty(9)))
+    assert same(group.allreduce(values[group.rank]), summed(comm, values))
     assert same(group.bcast(values[group.rank], group.size - 1), values[-1])
     assert all_same(group.allgather(values[group.rank]), values)
     halves = group.split(group.rank // 2)
@@ -576,7 +708,7 @@ def check_split_communicates(comm):
 # --- time and numbers
 
 
-@contract
+@sums
 def check_clock(comm):
     """The clock does not go back, whatever the rank does."""
     times = [comm.clock()]
@@ -599,13 +731,13 @@ def check_compute(comm):
     assert calls == [comm.rank]
 
 
-@contract
+@sums
 def check_counters(comm):
     """messages and bytes are the traffic of the written schedules, summed over the calls."""
     n, size, nbytes = 3 * comm.size, comm.size, 24 * comm.size
     parted = ("scatter", "alltoall", "reduce_scatter")
     mine = part(comm.rank, n)
-    calls = [("allreduce", 0, lambda: comm.allreduce(mine)), ("barrier", 0, comm.barrier)]
+    calls = [("allreduce", 0, lambda: comm.allreduce(mine))] * 2 + [("barrier", 0, comm.barrier)]
     for root in range(size):
         calls += [
             ("bcast", root, lambda root=root: comm.bcast(mine, root)),
@@ -623,6 +755,8 @@ def check_counters(comm):
         call()
         put_in = nbytes if kind not in ("barrier", "scatter") or kind == "scatter" and comm.rank == root else 0
         sent = traffic(kind, comm.rank, size, root, put_in, kept=min(put_in, 24) if kind in parted else 0)
+        if kind == "allreduce":
+            sent = allreduce_traffic(comm.reduction, comm.rank, size, n, 8)
         assert (comm.messages - before[0], comm.bytes - before[1]) == sent, (kind, root)
     before = comm.messages, comm.bytes
     swap(comm, mine)

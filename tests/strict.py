@@ -7,8 +7,9 @@ nothing implicitly and iterates over nothing; `to_host` is the one way out, and 
 import numpy as np
 
 FUNCTIONS = (
-    "add", "subtract", "multiply", "divide", "matmul", "maximum", "greater", "exp", "log", "tanh", "sqrt",
-    "sum", "max", "take", "arange", "empty", "ones", "zeros_like",
+    "add", "subtract", "multiply", "divide", "matmul", "maximum", "greater", "where", "exp", "log", "log1p", "tanh",
+    "sqrt", "negative", "absolute", "sign", "sum", "max", "take", "arange", "empty", "ones", "zeros",
+    "zeros_like", "concatenate",
 )  # fmt: skip
 
 
@@ -40,6 +41,8 @@ class Namespace:
 
 for _name in FUNCTIONS:
     setattr(Namespace, _name, staticmethod(strict(getattr(np, _name))))
+Namespace.add.reduceat = strict(np.add.reduceat)
+Namespace.asarray = staticmethod(lambda array: StrictArray(np.array(array)))  # the explicit way in from the host
 
 
 def _refuse(self, *arguments, **options):

@@ -23,22 +23,25 @@ MODULES = {
 MAY_IMPORT_ONLY = {
     "dsgd.algorithms": "dsgd.algorithms dsgd.comm dsgd.collectives dsgd.layout dsgd.mlp dsgd.state numpy typing math",
     "dsgd.plots": "dsgd.plots dsgd.records matplotlib stdlib",
-    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.errors dsgd.pool numpy greenlet stdlib",
-    "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.errors dsgd.pool numpy mpi4py cupy stdlib",
+    "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
+    "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",
+    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.pool numpy greenlet stdlib",
+    "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool numpy mpi4py cupy stdlib",
 }
 MAY_NOT_IMPORT = {
-    **dict.fromkeys(("dsgd.mlp", "dsgd.layers", "dsgd.layout", "dsgd.arrays"), "dsgd.comm dsgd.collectives"),
+    **dict.fromkeys(("dsgd.mlp", "dsgd.layers", "dsgd.layout", "dsgd.arrays"), "dsgd.comm dsgd.collectives dsgd.costs"),
     "dsgd": "simulator mpi plots pickle",  # as top-level packages they exist in a checkout only
 }
 IMPORTED_ONLY_BY = {
     "dsgd.simulator": "dsgd.simulator dsgd.runner",
     "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train",
-    "dsgd.plots": "dsgd.plots dsgd.runner",
+    "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",
     "cupy": "dsgd.arrays dsgd.mpi.comm",
+    "mlxtend": "dsgd.data.named",
 }
-BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.mpi", "dsgd.mpi.launch")
+BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.command", "dsgd.mpi", "dsgd.mpi.launch")
 
 
 def within(name, names):
@@ -85,7 +88,7 @@ def test_backends_are_imported_inside_a_function(module):
 
 @pytest.mark.parametrize("module", BEFORE_MPI)
 def test_nothing_but_the_standard_library_is_loaded_before_mpi(module):
-    assert all(within(name, "stdlib") for name in imports(parse(module).body))
+    assert all(within(name, "stdlib dsgd.command") for name in imports(parse(module).body))
 
 
 def test_train_knows_only_two_modules_of_mpi():

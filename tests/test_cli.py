@@ -11,7 +11,7 @@ import dsgd
 from dsgd import train
 from dsgd.config import Config
 from dsgd.records import read_records
-from launching import TRAIN, mpirun, python
+from launching import TRAIN, Job, mpirun, python
 
 TINY = ["--data", "teacher:samples=120,features=6,hidden=4,classes=3", "--hidden", "8", "--epochs", "2"]
 FILES = {"config.json", "metrics.jsonl", "checkpoint.npz", "manifest.json", "summary.json"}
@@ -71,9 +71,9 @@ BAD = {  # flags: a part of what is said
     ("--init", "zeros"): "unknown init 'zeros'",
     ("--dtype", "float16"): "unknown dtype 'float16'",
     ("--optimizer", "adan"): "did you mean 'adam'?",
-    ("--optimizer", "sgd:momentum=1.5"): "momentum 1.5 is not in [0, 1)",
+    ("--optimizer", "sgd:momentum=1.5"): "momentum=1.5 is not in [0, 1)",
     ("--optimizer", "sgd:momentum=much"): "is not a float",
-    ("--optimizer", "adam:eps=0"): "eps > 0",
+    ("--optimizer", "adam:eps=0"): "eps=0.0 is not a positive number",
     ("--algorithm", "data-paralel"): "did you mean 'data-parallel'?",
     ("--algorithm", "sgd", "--simulate", "3"): "sgd is centralised training, on 1 rank and not 3",
     ("--algorithm", "parameter-server"): "leave no worker: start at least 2 ranks",
@@ -228,12 +228,12 @@ def test_the_files_of_a_run(command, tmp_path):
     folder = tmp_path / "runs" / "1-data-parallel"
     assert (code, err) == (0, "")
     older = {"checkpoint-1.npz", "checkpoint-2.npz"}
-    assert {path.name for path in folder.iterdir()} == FILES | older | {"convergence.png", ".lock"}
+    assert {path.name for path in folder.iterdir()} == FILES | older | {"convergence.png", "model.json", ".lock"}
     assert (folder / "convergence.png").read_bytes().startswith(b"\x89PNG")
     told = summary(folder)
     assert (
         out.splitlines()[-1]
-        == f"test accuracy {told['test_accuracy']:.4f}, parameters sha256 {told['params_sha256'][:16]}, runs/1-data-parallel"
+        == f"test accuracy {told['test_accuracy']:.4f}, parameters sha256 {told['params_sha256'][:16]}, runs/1-data-parallel, {told['steps']} steps done"
     )
     assert (
         "data-parallel on 3 ranks (simulator), 3 workers" in out
@@ -255,10 +255,12 @@ def test_the_keys_of_the_summary(command, tmp_path):
         "workers",
         "processes",
         "steps",
+        "ended_by",
         "epochs",
         "train_loss",
         "test_loss",
         "test_accuracy",
+        "test_r2",
         "params_sha256",
         "samples_per_worker",
         "wall_seconds",
@@ -266,6 +268,10 @@ def test_the_keys_of_the_summary(command, tmp_path):
         "bytes_sent",
         "samples_lost",
         "messages_sent",
+        "gradients",
+        "labels",
+        "confusion",
+        "recall",
     ]
     # 96 training samples in batches of 32: six steps of two epochs, 16 samples each; push, pull and answer of two workers
     assert [told[key] for key in ("algorithm", "backend", "ranks", "workers", "processes")] == [
@@ -279,6 +285,9 @@ def test_the_keys_of_the_summary(command, tmp_path):
     assert told["bytes_sent"] == 6 * 2 * 2 * 4 * (4 + 83)  # and 83 float32 parameters behind four numbers, twice
     assert [worker["samples"] for worker in told["samples_per_worker"]] == [96, 96]
     assert told["virtual_seconds"] > 0 and told["wall_seconds"] > 0
+    counts = np.array(told["confusion"])
+    assert counts.shape == (3, 3) and counts.sum() == 24 and told["labels"] == [0, 1, 2]
+    assert np.trace(counts) / 24 == told["test_accuracy"]
 
 
 def test_folders_are_numbered(command, tmp_path):
@@ -305,8 +314,40 @@ def test_resume_takes_the_flags_from_the_folder(command, tmp_path):
     assert (code, out, err.count("\n")) == (2, "", 1) and "run was trained with seed = 0, not 1" in err
     code, out, err = command("--resume", "--output", "run", "--epochs", "4")
     assert (code, err) == (0, "") and "from step 6" in out
-    command(*flags, "--epochs", "4", "--output", "unbroken")
+    longer = flags.index("--epochs") + 1
+    command(*flags[:longer], "4", *flags[longer + 1 :], "--output", "unbroken")
     assert summary(tmp_path / "run")["params_sha256"] == summary(tmp_path / "unbroken")["params_sha256"]
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("--loss binary-cross-entropy", "is for two classes, and digits has 10; use cross-entropy"),
+        ("--loss mse", "--loss mse does not fit digits, whose targets are classes"),
+        ("--data linear --loss cross-entropy", "does not fit linear, whose targets are numbers"),
+        ("--steps 5 --warmup-steps 6", "--warmup-steps 6 is longer than the run of 5 steps"),
+        (
+            "--data linear --partition by-label",
+            "needs classes, and these data have none; iid and contiguous do without",
+        ),
+        ("--simulate 3 --partition dirichlet:alpha=-1", "alpha=-1.0 must be over 0"),
+        ("--simulate 1 --algorithm grouped", "grouped has a server and workers: start at least 2 ranks"),
+        ("--simulate 3 --algorithm grouped:size=0", "size=0: a group has at least one worker"),
+        ("--reduction native", "--reduction native: sgd has no reduction over workers"),
+        ("--reduction ring", "--reduction ring is a way to all-reduce, and sgd does not"),
+        ("--simulate 3 --algorithm parameter-server:servers=0", "servers=0"),
+    ],
+)
+def test_a_combination_that_cannot_be_meant_leaves_nothing_behind(command, argv, message, tmp_path):
+    code, out, err = command(*argv.split(), "--output", "run")
+    assert (code, out, err.count("\n")) == (2, "", 1) and message in err, err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reader_that_has_gone_is_no_traceback(tmp_path):
+    """`... | head -0`"""
+    ended = Job("bash", "-c", f"{sys.executable} -m dsgd.train {' '.join(TINY)} --no-plot | true", cwd=tmp_path).wait()
+    assert "Traceback" not in ended.err
 
 
 def test_quiet_prints_the_last_line_only(command):
@@ -346,7 +387,7 @@ def test_regression_from_a_file(command, tmp_path):
     assert code == 0 and told["test_accuracy"] is None and told["test_loss"] < 0.01  # of a variance of 5.25
     assert (
         out.splitlines()[-1]
-        == f"test loss {told['test_loss']:.6g}, parameters sha256 {told['params_sha256'][:16]}, run"
+        == f"test R² {told['test_r2']:.4f}, parameters sha256 {told['params_sha256'][:16]}, run, 60 steps done"
     )
     assert (tmp_path / "run" / "convergence.png").exists()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import contract
 import pytest
 
+from dsgd.collectives import REDUCTIONS
 from dsgd.simulator import Network, simulate
 
 SCRIPT = Path(__file__).with_name("contract.py")
@@ -29,10 +30,20 @@ def test_simulator(check, size, carrier, options):
     simulate(check, size, carrier=carrier, **options)
 
 
+@pytest.mark.parametrize("world", ["rendezvous", "shuffle"])
+@pytest.mark.parametrize("size", [1, 2, 4, 7])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("check", contract.SUMS.values(), ids=contract.SUMS)
+def test_simulator_with_other_reductions(check, reduction, size, world):
+    simulate(check, size, reduction=reduction, **WORLDS[world])
+
+
 @pytest.mark.parametrize("size", [2, 5])
-def test_simulator_in_a_row(size):
+@pytest.mark.parametrize("reduction", contract.SUITES)
+def test_simulator_in_a_row(reduction, size):
     """All checks on one communicator, as under MPI: none leaves anything behind that disturbs the next."""
-    simulate(lambda comm: [contract.run_one(check, comm) for check in contract.CHECKS.values()], size)
+    checks = contract.SUITES[reduction].values()
+    simulate(lambda comm: [contract.run_one(check, comm) for check in checks], size, reduction=reduction)
 
 
 def mpirun():
@@ -49,4 +60,4 @@ def test_mpi(size):
     command = [mpirun(), "-n", str(size), sys.executable, str(SCRIPT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == list(contract.CHECKS)
+    assert json.loads(done.stdout) == [f"{name}: {check}" for name, suite in contract.SUITES.items() for check in suite]

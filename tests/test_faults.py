@@ -131,7 +131,8 @@ def test_a_rank_without_numpy_ends_the_job(tmp_path):
     ],
 )
 def test_a_configuration_that_differs_is_named(flag, values, named, tmp_path):
-    commands = [TRAIN + TINY + [flag, value, "--output", "run"] for value in values]
+    tiny = TINY[: TINY.index(flag)] + TINY[TINY.index(flag) + 2 :] if flag in TINY else TINY
+    commands = [TRAIN + tiny + [flag, value, "--output", "run"] for value in values]
     one_line(each(*commands, cwd=tmp_path), 2, named)
     assert not (tmp_path / "run").exists()  # before the first step
 

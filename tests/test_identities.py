@@ -9,14 +9,14 @@ import dsgd
 import probes
 from dsgd.algorithms import ALGORITHMS
 from dsgd.local import Local
-from dsgd.sampling import Shuffled
+from dsgd.sampling import Shuffled, make_sampler
 
 # 242 training samples in batches of 30: no batch divides by 4 or 7, and the last of an epoch has 2 samples for all workers.
 DATA = dict(data="teacher:samples=302,features=12,hidden=8,classes=4", batch_size=30, hidden="16,8", dtype="float64")
 # 884 parameters are four blocks of keys, so that parameter-server may have three servers.
 WIDE = DATA | dict(hidden="40,8")
 STEPS = 200
-OPTIMIZERS = ("sgd", "sgd:momentum=0.9", "adam")
+OPTIMIZERS = ("sgd", "sgd:momentum=0.9", "adam", "lamb")
 SIZES = range(1, 8)
 
 
@@ -27,8 +27,8 @@ def with_probes(monkeypatch):
 
 
 @cache
-def trained(algorithm, ranks, steps=STEPS, optimizer="sgd:momentum=0.9"):
-    return dsgd.run(**DATA, algorithm=algorithm, simulate=ranks, steps=steps, optimizer=optimizer)
+def trained(algorithm, ranks, steps=STEPS, optimizer="sgd:momentum=0.9", **more):
+    return dsgd.run(**DATA, algorithm=algorithm, simulate=ranks, steps=steps, optimizer=optimizer, **more)
 
 
 def same_bits(*results):
@@ -43,6 +43,8 @@ def distance(result, reference):
 DISTRIBUTED = {
     "data-parallel": ("data-parallel", lambda n: n),
     "dsgd": ("dsgd", lambda n: n),
+    "groups of 2": ("grouped", lambda n: n + 1),
+    "groups of 3": ("grouped:size=3", lambda n: n + 1),
     "one server": ("parameter-server", lambda n: n + 1),
     "two servers": ("parameter-server:servers=2", lambda n: n + 2),
 }
@@ -78,6 +80,98 @@ def test_a_server_changes_no_bit(workers):
         trained("parameter-server", workers + 1),
         trained("parameter-server:servers=2", workers + 2),
     )
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("workers", SIZES)
+def test_groups_of_a_power_of_two_change_no_bit(workers, size):
+    """Each group is a node of the written tree, the last and smaller one too."""
+    assert same_bits(trained("data-parallel", workers), trained(f"grouped:size={size}", workers + 1))
+
+
+def test_groups_of_three_change_the_order_of_the_sum():
+    assert not same_bits(trained("data-parallel", 7), trained("grouped:size=3", 8))
+
+
+# name of the test -> flags that need norms over all of x, random masks, or the parameters beside the gradient
+WHOLE = {
+    "clipping": dict(clip_norm=0.05),
+    "lars": dict(optimizer="lars:weight_decay=0.01"),
+    "lamb": dict(optimizer="lamb:weight_decay=0.01", clip_norm=0.05),
+    "all of it": dict(
+        optimizer="adamw",
+        clip_norm=0.05,
+        dropout=0.3,
+        activation="gelu",
+        l1=1e-3,
+        l2=1e-2,
+        schedule="cosine",
+        warmup_steps=5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_what_looks_at_the_whole_gradient_is_the_same_on_any_number_of_servers(servers, name):
+    flags = WIDE | dict(steps=30, log_every=1) | WHOLE[name]
+    reference = dsgd.run(**flags, algorithm="data-parallel", simulate=5)
+    result = dsgd.run(**flags, algorithm=f"parameter-server:servers={servers}", simulate=5 + servers)
+    assert same_bits(reference, result)
+    norms = [row["gradient_norm"] for row in reference.records]
+    assert norms == pytest.approx([row["gradient_norm"] for row in result.records], rel=1e-12)
+    assert len(norms) == 30 and min(norms) > WHOLE[name].get("clip_norm", 0)  # clipping was active in every step
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_looks_at_the_whole_gradient_is_sgd_on_split_layers_and_follows_it_on_workers(name):
+    flags = WIDE | dict(steps=30) | WHOLE[name]
+    reference = dsgd.run(**flags, algorithm="sgd")
+    assert same_bits(reference, dsgd.run(**flags, algorithm="model-parallel", simulate=3))
+    assert same_bits(reference, dsgd.run(**flags, algorithm="data-parallel", simulate=1))
+    for algorithm, ranks in (("data-parallel", 5), ("dsgd", 3), ("grouped:size=3", 8)):
+        assert distance(dsgd.run(**flags, algorithm=algorithm, simulate=ranks), reference) <= 1e-10
+    plain = dsgd.run(**WIDE, steps=30, algorithm="sgd")
+    assert distance(plain, reference) > 1e-3
+
+
+def test_a_norm_of_each_servers_own_range_is_seen(monkeypatch):
+    """Clipping per shard, the classic mistake, gives other bits."""
+    flags = WIDE | dict(steps=30, clip_norm=0.05)
+    reference = dsgd.run(**flags, algorithm="data-parallel", simulate=5)
+    monkeypatch.setattr("dsgd.norms.Norms.whole", lambda self, sums, among=None: sums)
+    mutant = dsgd.run(**flags, algorithm="parameter-server:servers=2", simulate=7)
+    assert distance(mutant, reference) > 1e-3
+
+
+@pytest.mark.parametrize("partition", ["iid", "contiguous", "by-label", "dirichlet:alpha=0.1"])
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_shards_follow_sgd_that_is_fed_their_union(workers, partition, monkeypatch):
+    flags = DATA | dict(partition=partition, steps=60, dropout=0.2)
+    results = [
+        dsgd.run(**flags, algorithm=algorithm, simulate=ranks(workers)) for algorithm, ranks in DISTRIBUTED.values()
+    ]
+    monkeypatch.setattr(
+        "dsgd.prepare.make_sampler", lambda spec, **values: Union(spec, **values | {"workers": workers})
+    )
+    reference = dsgd.run(**flags, algorithm="sgd")
+    assert reference.records[-1]["samples"] == results[0].records[-1]["samples"]
+    assert all(distance(result, reference) <= 1e-10 for result in results)
+    assert distance(trained("sgd", 1, 60), reference) > 1e-3  # other batches than shuffled ones
+
+
+class Union:
+    """Gives its one worker what `workers` workers have together."""
+
+    def __init__(self, spec, **values):
+        self.sampler = make_sampler(spec, **values)
+        self.steps_per_epoch = self.sampler.steps_per_epoch
+
+    def samples(self, t):
+        return self.sampler.samples(t)
+
+    def part(self, t, worker=None):
+        return self.sampler.part(t)
 
 
 @pytest.mark.parametrize("servers", [1, 2, 3])
@@ -117,6 +211,14 @@ def test_model_parallel_is_sgd_on_digits(ranks):
 def test_asynchronous_with_one_worker_is_sgd(servers):
     result = trained(f"parameter-server:servers={servers},consistency=asp", servers + 1)
     assert same_bits(result, trained("sgd", 1))
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_an_asynchronous_worker_clips_its_push(servers):
+    """Before it is cut into key ranges."""
+    asp = f"parameter-server:servers={servers},consistency=asp"
+    flags = WIDE | dict(steps=30, clip_norm=0.05, dropout=0.2, l2=0.01)
+    assert same_bits(dsgd.run(**flags, algorithm=asp, simulate=servers + 1), dsgd.run(**flags, algorithm="sgd"))
 
 
 def test_asynchronous_with_several_workers_is_not_bsp():
@@ -160,11 +262,11 @@ def test_a_pipeline_of_one_part_is_model_parallel(ranks):
 
 def uneven(self, t, worker=None):
     """Parts of 1, 5 and 58 samples of every batch of 64."""
-    rows = whole(self, t)
-    return rows if worker is None else rows[[0, 1, 6][worker] : [1, 6, 64][worker]]
+    batch = whole(self, t)
+    return batch if worker is None else batch.part([0, 1, 6][worker], [1, 6, 64][worker])
 
 
-whole = Shuffled.rows
+whole = Shuffled.part
 gradient = Local.gradient
 
 
@@ -180,7 +282,7 @@ def test_a_mean_of_means_misses_the_bound(algorithm, ranks, steps, bound, monkey
         data="teacher:samples=320,features=12,hidden=8,classes=4", batch_size=64, steps=steps
     )  # 4 × 64 samples
     reference = dsgd.run(algorithm="sgd", **batches)
-    monkeypatch.setattr(Shuffled, "rows", uneven)
+    monkeypatch.setattr(Shuffled, "part", uneven)
     right = dsgd.run(algorithm=algorithm, simulate=ranks, **batches)
     monkeypatch.setattr(Local, "gradient", mean_of_means)
     wrong = dsgd.run(algorithm=algorithm, simulate=ranks, **batches)

@@ -5,12 +5,21 @@ import pytest
 from strict import both
 from test_layers import along, check, close, random
 
-from dsgd.layers import LOSSES
+from dsgd.errors import UsageError
+from dsgd.layers import ACTIVATIONS, LOSSES
 from dsgd.mlp import INITS, MLP, Workspace, backward, forward, initial, names
 
 NET = MLP((5, 4, 6, 3))
 B = 7
-TARGETS = {"cross-entropy": np.arange(B) % 3, "mse": random(8, B, 3)}
+TARGETS = {
+    "cross-entropy": np.arange(B) % 3,
+    "mse": random(8, B, 3),
+    "binary-cross-entropy": np.arange(B).reshape(B, 1) % 2 * 1.0,
+}
+
+
+def outputs(loss):
+    return 1 if loss == "binary-cross-entropy" else 3
 
 
 def whole(net, x, X, y, loss, g=None):
@@ -24,22 +33,22 @@ def whole(net, x, X, y, loss, g=None):
 
 
 def start(net=NET):
-    """Parameters at which no ReLU stands near its corner: biases, too, are random."""
+    """Parameters at which no unit stands near the corner of its ReLU: biases, too, are random."""
     return initial(net, "glorot", 0, "float64") + 0.3 * random(1, net.layout().size)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize("widths", [(5, 3), (5, 4, 6, 3)], ids=["one layer", "three layers"])
-def test_the_gradient_is_the_derivative_of_the_loss(widths, activation, loss):
-    net = MLP(widths, activation)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (4, 6)], ids=["one layer", "three layers"])
+def test_the_gradient_is_the_derivative_of_the_loss(hidden, activation, loss):
+    net = MLP((5, *hidden, outputs(loss)), activation)
     x, X, y = start(net), random(2, B, 5), TARGETS[loss]
     g = np.full_like(x, np.nan)  # every element is assigned, none accumulated
     whole(net, x, X, y, loss, g)
     check(f"{activation}, {loss}", lambda: whole(net, x, X, y, loss), x, g)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_gradient_of_a_larger_network_along_directions(activation):
     net = MLP((20, 30, 10, 3), activation)
     x, X, y = start(net), random(3, B, 20), TARGETS["cross-entropy"]
@@ -73,20 +82,34 @@ def test_ranges_of_layers_compose_to_the_whole_to_the_bit(cuts, dtype):
     assert d is None and g.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("rows", [1, B])
 def test_the_network_runs_on_the_strict_array(activation, loss, rows):
-    x, X, y = start().astype("float32"), random(2, rows, 5).astype("float32"), TARGETS[loss][:rows]
-    y = y.astype("float32") if loss == "mse" else y
-    both(lambda *arrays: whole(MLP(NET.widths, activation), *arrays[:3], loss, arrays[3]), x, X, y, np.empty_like(x))
+    net = MLP((5, 4, 6, outputs(loss)), activation)
+    x, X, y = start(net).astype("float32"), random(2, rows, 5).astype("float32"), TARGETS[loss][:rows]
+    y = y if loss == "cross-entropy" else y.astype("float32")
+    both(lambda *arrays: whole(net, *arrays[:3], loss, arrays[3]), x, X, y, np.empty_like(x))
 
 
-def test_float32_stays_float32():
-    x, X = start().astype("float32"), random(2, B, 5).astype("float32")
-    work = Workspace(NET, B, X)
-    assert forward(NET, NET.layout().views(x), X, work, range(3)).dtype == np.float32
-    assert {array.dtype for array in (*work.a.values(), *work.d.values(), work.ones)} == {np.dtype("float32")}
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_float32_stays_float32(activation, dropout):
+    net = MLP(NET.widths, activation)
+    x, X = start(net).astype("float32"), random(2, B, 5).astype("float32")
+    work = Workspace(net, B, X, dropout=dropout)
+    assert forward(net, net.layout().views(x), X, work, range(3)).dtype == np.float32
+    arrays = [array for kept in (work.a, work.z, work.h, work.d) for array in kept.values()]
+    assert {array.dtype for array in (*arrays, work.ones)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dropout", [False, True])
+def test_a_workspace_keeps_no_more_than_the_chain_rule_needs(activation, dropout):
+    """One array a hidden layer; one more for what it was before the dropout, one more for z if the slope is of z."""
+    work = Workspace(MLP(NET.widths, activation), B, random(0, 1), dropout=dropout)
+    arrays = {id(array) for kept in (work.a, work.z, work.h) for array in kept.values()}
+    assert len(arrays) == 1 + 2 * (1 + dropout + (not ACTIVATIONS[activation].of_output))
 
 
 def test_the_last_layer_has_no_activation():
@@ -111,6 +134,24 @@ def test_glorot_fills_the_interval_of_the_paper():
     W, bound = weights("glorot", 400, 200), (6 / 600) ** 0.5
     assert 0.999 * bound < W.max() <= bound and -bound <= W.min() < -0.999 * bound
     assert abs(W.var() / (bound**2 / 3) - 1) < 0.01
+
+
+@pytest.mark.parametrize("scheme", INITS)
+def test_the_gain_multiplies_the_weights(scheme):
+    for gain in (3.0, 0.5):
+        np.testing.assert_allclose(
+            weights(f"{scheme}:gain={gain}", 20, 30), gain * weights(scheme, 20, 30), rtol=1e-13, atol=1e-15
+        )
+    assert (weights(f"{scheme}:gain=1", 20, 30) == weights(scheme, 20, 30)).all()
+
+
+@pytest.mark.parametrize(
+    "scheme, message",
+    [("hee", "unknown init 'hee'; did you mean 'he'"), ("he:gains=3", "no option 'gains'; did you mean 'gain'")],
+)
+def test_an_unknown_start_or_option_names_the_nearest(scheme, message):
+    with pytest.raises(UsageError, match=message):
+        weights(scheme, 2, 2)
 
 
 @pytest.mark.parametrize("scheme", INITS)

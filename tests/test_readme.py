@@ -68,6 +68,18 @@ def test_every_algorithm_has_its_row():
     assert rows == list(ALGORITHMS)
 
 
+def test_the_tables_are_those_of_the_registries():
+    """python docs/tables.py writes them."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import tables; print(tables.filled(tables.README.read_text(encoding='utf-8')), end='')"],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'docs'}", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.stdout == README, done.stderr
+    assert README.count("<!-- end -->") == 5 and "| `adamw` |" in README
+
+
 def test_the_files_that_the_readme_names_exist():
     named = set(re.findall(r"\(([\w/.]+\.(?:py|md|cff))\)", README)) | set(re.findall(r"`(tests/\w+\.py)`", README))
     assert named and all((ROOT / name).exists() for name in named)

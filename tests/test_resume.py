@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import dsgd
-from dsgd import rank as rank_module
-from dsgd.checkpoint import load
+from dsgd.checkpoint import load, save
 from dsgd.errors import CheckpointError, UsageError
 from dsgd.records import read_records
+from dsgd.snapshot import take_out
 from launching import SLOW, TRAIN, mpirun, script, start, table
 from table import outcome, run_row, timeless
 
@@ -36,8 +36,20 @@ SYNCHRONOUS = (
     "gossip",
     "top-k",
     "pipeline",
+    "grouped",
 )
 OPTIMIZERS = ("sgd:momentum=0.9", "adam")
+# A plateau that has seen losses, a warm-up that is not over, masks of a step, norms: all of it in the middle at the break.
+BREADTH = dict(
+    optimizer="lamb:weight_decay=0.01",
+    schedule="plateau:patience=0,threshold=0.5",
+    warmup_steps=9,
+    clip_norm=0.1,
+    dropout=0.2,
+    tolerance=1e-9,
+    patience=100,
+    log_every=2,
+)
 
 
 def pairs(folder):
@@ -47,7 +59,14 @@ def pairs(folder):
         row = DATA | dict(algorithm=algorithm, optimizer=optimizer, steps=STEPS)
         output = folder / f"{algorithm.replace(':', '-')}-{optimizer[:4]}"
         found += [row, row | dict(output=str(output), resume_at=BREAK)]
+    for algorithm in WIDE:
+        row = DATA | BREADTH | dict(algorithm=algorithm, steps=STEPS)
+        output = folder / f"{algorithm.replace(':', '-')}-wide"
+        found += [row, row | dict(output=str(output), resume_at=BREAK)]
     return found
+
+
+WIDE = ("data-parallel", "parameter-server:servers=2", "model-parallel", "grouped")
 
 
 # --- synchronous algorithms, in both worlds
@@ -73,7 +92,7 @@ def outcomes(request, tmp_path_factory):
 def test_a_resumed_run_reaches_the_unbroken_bits(outcomes, size):
     """Bits, records, samples of each worker, messages and bytes: everything but times."""
     found = outcomes(size)
-    assert len(found) == 2 * len(SYNCHRONOUS)
+    assert len(found) == 2 * len(SYNCHRONOUS) + len(WIDE)
     assert not [
         (row["algorithm"], key, unbroken[key], resumed[key])
         for row, unbroken, resumed, _ in found
@@ -111,13 +130,35 @@ LOST = [
 def test_every_part_of_the_state_counts(algorithm, lost, tmp_path, monkeypatch):
     """A checkpoint with one array zeroed leads elsewhere: the equalities above do test that each is restored."""
     row = DATA | dict(algorithm=algorithm, simulate=2, optimizer="adam", steps=STEPS)
-    restore = rank_module.Rank._restore
 
-    def forget(self, arrays, manifest):
-        restore(self, arrays | {lost: np.zeros_like(arrays[lost])}, manifest)
+    def forget(rank, arrays, manifest):
+        take_out(rank, arrays | {lost: np.zeros_like(arrays[lost])}, manifest)
 
-    monkeypatch.setattr(rank_module.Rank, "_restore", forget)
+    monkeypatch.setattr("dsgd.rank.take_out", forget)
     assert run_row(row | dict(output=str(tmp_path), resume_at=BREAK))["hash"] != run_row(row)["hash"]
+
+
+def test_the_plateau_and_the_patience_count(tmp_path, monkeypatch):
+    """A resumed run that forgot the losses before the break has another step size."""
+    row = DATA | BREADTH | dict(algorithm="data-parallel", simulate=2, steps=STEPS)
+
+    def forget(rank, arrays, manifest):
+        take_out(rank, arrays, manifest | {"progress": rank.progress.state})
+
+    monkeypatch.setattr("dsgd.rank.take_out", forget)
+    assert run_row(row | dict(output=str(tmp_path), resume_at=BREAK))["hash"] != run_row(row)["hash"]
+
+
+def test_a_schedule_over_the_whole_run_is_not_stretched(tmp_path):
+    row = DATA | dict(algorithm="data-parallel", simulate=2, output=str(tmp_path / "run"))
+    dsgd.run(**row, schedule="cosine", steps=5)
+    with pytest.raises(UsageError, match="spans the whole run, 5 steps, and cannot go on to 9; give a schedule its length .T_max="):
+        dsgd.run(**row, schedule="cosine", steps=9, resume=True)
+    row["output"] = str(tmp_path / "explicit")
+    dsgd.run(**row, schedule="cosine:T_max=9", steps=5)
+    resumed = dsgd.run(**row, schedule="cosine:T_max=9", steps=9, resume=True)
+    row["output"] = ""
+    assert (resumed.params == dsgd.run(**row, schedule="cosine", steps=9).params).all()
 
 
 def test_a_run_may_be_resumed_more_than_once(tmp_path):
@@ -177,14 +218,14 @@ def test_an_asynchronous_run_goes_on_from_a_cut(servers, tmp_path, monkeypatch):
         log_every=1,
     )
     unbroken = dsgd.run(**row)
-    save, saved = rank_module.save, []
+    saved = []
 
     def break_off(*args):
         if len(saved) == 2:
             raise Broken
         saved.append(save(*args))
 
-    monkeypatch.setattr(rank_module, "save", break_off)
+    monkeypatch.setattr("dsgd.rank.save", break_off)
     with pytest.raises(Broken):
         dsgd.run(**row, output=str(tmp_path / "run"))
     monkeypatch.undo()
@@ -360,7 +401,8 @@ def test_a_killed_asynchronous_job_loses_no_push_and_applies_none_twice(victim, 
     )  # computed, as the workers did
     arrays, _ = load(tmp_path / "run")
     assert sum(int(arrays[f"{worker}/own/gradients"][0]) for worker in (1, 2)) == 2 * 300
-    messages = 2 * 300 * 2 + 2 * 300  # a push and a pull from the worker, an answer from the server
+    # a push and a pull from the worker, an answer from the server; 30 barriers, up and down the tree of three ranks
+    messages = 2 * 300 * 2 + 2 * 300 + 30 * 4
     assert summary["messages_sent"] == messages
     assert np.isfinite(summary["test_loss"])
 

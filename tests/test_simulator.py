@@ -318,6 +318,149 @@ def test_time_of_a_message():
     assert simulate(program, 2, network=SLOW._replace(eager_limit=0)) == pytest.approx([1e-3 + one_way] * 2)
 
 
+HOP = 1e-3 + 800 / 1e6  # α + nβ of 100 numbers
+
+
+def arrivals(program, size, **options):
+    """What program(comm) returns on each rank, times at which messages arrived, or nothing."""
+    return [pytest.approx(times or [], rel=1e-12) for times in simulate(program, size, network=SLOW, **options)]
+
+
+def times_of(comm, number, source=-1):
+    """When each of the next messages arrives."""
+    return [(comm.recv(source), comm.clock())[1] for _ in range(number)]
+
+
+def test_a_card_sends_one_message_at_a_time():
+    """To different ranks too, in the order in which they were sent."""
+
+    def program(comm):
+        if comm.rank:
+            return times_of(comm, 1)
+        for dest in (2, 1, 3):
+            comm.isend(np.ones(100), dest)
+        return [comm.clock()]  # the sender does not wait for its card
+
+    assert arrivals(program, 4) == [[0], [2 * HOP], [HOP], [3 * HOP]]
+
+
+def test_a_card_receives_one_message_at_a_time():
+    """In the order in which they reach it: rank 3's is short, and there first; ranks 1 and 2 share what is left."""
+
+    def program(comm):
+        if comm.rank == 0:
+            return times_of(comm, 3)
+        comm.send(np.ones(0 if comm.rank == 3 else 100), 0, tag=comm.rank)
+        return []
+
+    for shuffle in (None, 1, 2, 3):
+        assert arrivals(program, 4, shuffle=shuffle)[0] == [1e-3, 1e-3 + HOP, 1e-3 + 2 * HOP]
+
+
+def test_a_card_sends_and_receives_at_once():
+    """Full duplex: a shift round a ring takes one message's time, whatever the number of ranks."""
+
+    def program(comm):
+        for _ in range(3):
+            comm.isend(np.ones(100), (comm.rank + 1) % comm.size)
+            comm.recv((comm.rank - 1) % comm.size)
+        return comm.clock()
+
+    assert simulate(program, 5, network=SLOW) == pytest.approx([3 * HOP] * 5, rel=1e-12)
+
+
+def test_an_idle_card_does_not_delay():
+    def program(comm):
+        if comm.rank:
+            comm.compute(int, 0, flops=1e6 * comm.rank)  # a second apart
+            return comm.send(np.ones(100), 0)
+        return times_of(comm, 3)
+
+    assert arrivals(program, 4)[0] == [1 + HOP, 2 + HOP, 3 + HOP]
+
+
+def test_groups_share_the_cards_of_their_ranks():
+    def program(comm):
+        group = comm.split(0)
+        begun = comm.clock()
+        if comm.rank:
+            (group if comm.rank == 1 else comm).send(np.ones(100), 0)
+            return []
+        return [group.recv() and comm.clock() - begun, comm.recv() and comm.clock() - begun]
+
+    assert arrivals(program, 3)[0] == [HOP, 2 * HOP]
+
+
+def test_a_message_to_oneself_needs_no_card():
+    def program(comm):
+        for dest in (1, 0, 1, 0):
+            comm.isend(np.ones(100), dest)
+        return times_of(comm, 2, source=0)
+
+    def both(comm):
+        return program(comm) if comm.rank == 0 else times_of(comm, 2)
+
+    assert arrivals(both, 2) == [[HOP, HOP], [HOP, 2 * HOP]]
+
+
+def test_over_the_eager_limit_the_cards_are_needed_from_the_match_on():
+    """The envelopes take α and no card, also while the card is busy; the transfers follow each other."""
+
+    def program(comm):
+        if comm.rank:
+            for request in [comm.isend(np.ones(n), 0) for n in ((100, 1) if comm.rank == 1 else (100,))]:
+                request.wait()
+            return [comm.clock()]
+        comm.compute(int, 0, flops=1e6)  # a second: all envelopes are there
+        receiving = [comm.irecv(source) for source in (2, 1, 1)]
+        return [(request.wait(), comm.clock())[1] for request in receiving]
+
+    times = simulate(program, 3, network=SLOW._replace(eager_limit=8))
+    # rank 1's number is short enough to be sent at once, and long there; it still comes behind the message before it
+    assert times[0] == pytest.approx([1 + HOP, 1 + 2 * HOP, 1 + 2 * HOP], rel=1e-12)
+    assert times[1:] == [pytest.approx([1 + 2 * HOP], rel=1e-12), pytest.approx([1 + HOP], rel=1e-12)]
+
+
+@pytest.mark.parametrize("shuffle", [None, 1, 2, 3])
+def test_an_envelope_does_not_overtake(shuffle):
+    """A long message, which needs no card yet, comes behind the short ones that wait for theirs; for anybody's tag."""
+
+    def program(comm):
+        if comm.rank == 0:
+            return [comm.recv(1).tag for _ in range(4)]
+        if comm.rank == 1:
+            for tag, n in enumerate((100, 100, 101, 1)):
+                request = comm.isend(np.ones(n), 0, tag)
+            request.wait()
+
+    network = SLOW._replace(eager_limit=800)
+    assert simulate(program, 2, network=network, shuffle=shuffle)[0] == [0, 1, 2, 3]
+    free = network._replace(latency=0.0, bandwidth=float("inf"))  # everything at one time
+    assert simulate(program, 2, network=free, shuffle=shuffle)[0] == [0, 1, 2, 3]
+
+
+def test_a_timeout_is_over_before_a_message_that_waits_for_the_card():
+    def program(comm):
+        if comm.rank:
+            return comm.send(np.ones(100), 0)
+        comm.recv()
+        with pytest.raises(PeerError):
+            comm.recv(timeout=0.5 * HOP)
+        return times_of(comm, 1)
+
+    assert arrivals(program, 3)[0] == [2 * HOP]
+
+
+def test_a_deadlock_in_an_all_reduce_names_the_users_line():
+    """Whatever the schedule: the messages that it waits for are its own affair."""
+
+    def program(comm):
+        return comm.allreduce(np.ones(10)) if comm.rank else None
+
+    text = refuse(Deadlock, program, 3, reduction="ring")
+    assert text.count(line_of(program, "comm.allreduce")) == 2
+
+
 def test_time_of_computing():
     assert simulate(lambda comm: comm.compute(comm.clock, 0, flops=5e5 * comm.rank), 3, network=SLOW) == [0, 0.5, 1]
 

@@ -11,6 +11,7 @@ import dsgd
 from dsgd.errors import UsageError
 from dsgd.simulator.network import Network
 from launching import table
+from pairwise import pairwise
 from table import run_row
 
 SIZES = (1, 2, 3, 4, 5, 7)
@@ -28,8 +29,68 @@ def names(size):
     """The algorithms that exist on so many ranks and follow --optimizer."""
     found = ["data-parallel", "dsgd", "top-k"]
     found += ["sgd"] if size == 1 else ["parameter-server"]
+    found += ["grouped"] if size > 1 else []
     found += ["parameter-server:servers=2"] if size > 2 else []
     return found + (list(PIPELINED) if size <= LAYERS else [])
+
+
+# Every two of these meet in some row, whatever the number of ranks; `numbers` is a row's part of the configuration.
+BREADTH = dict(
+    optimizer=[
+        "sgd:momentum=0.9,nesterov=true,weight_decay=0.01",
+        "sgd:momentum=0.8,dampening=0.5",
+        "adagrad",
+        "rmsprop:centered=true,momentum=0.5",
+        "adam:amsgrad=true",
+        "adamw",
+        "lars",
+        "lamb:weight_decay=0.01",
+    ],
+    schedule=[
+        "constant",
+        "step:step_size=2",
+        "multi-step:milestones=2/5",
+        "exponential:gamma=0.9",
+        "polynomial:power=2",
+        "cosine",
+        "plateau:patience=0,threshold=0.5",
+    ],
+    activation=["relu", "leaky-relu", "tanh", "sigmoid", "gelu"],
+    task=[("teacher:samples=400,features=12,hidden=8,classes=4", "auto"),
+          ("teacher:samples=400,features=12,hidden=8,classes=2", "binary-cross-entropy"),
+          ("linear:samples=300,features=6,outputs=2", "auto")],
+    partition=["shuffled", "iid", "contiguous", "by-label", "dirichlet:alpha=0.2"],
+    numbers=[
+        {},
+        {"dropout": 0.4},
+        {"clip_norm": 0.05, "warmup_steps": 3},
+        {"clip_norm": 0.5, "dropout": 0.2, "l1": 1e-3},
+        {"l2": 0.05, "tolerance": 1.0, "patience": 2, "lr_scaling": "linear"},
+    ],
+    dtype=["float32", "float64"],
+    algorithm=range(7),  # the number of one of names(size), counted round
+)  # fmt: skip
+COUPLED = ("sgd:momentum=0.9,n", "rmsprop:w")  # whose weight_decay is what l2 is
+
+
+def breadth(size):
+    """The pairs of BREADTH as configurations that can be meant."""
+    algorithms = [name for name in names(size) if name != "pipeline"]
+    algorithms += ["data-parallel"] * (7 - len(algorithms))
+    for row in pairwise(BREADTH):
+        (data, loss), algorithm = row.pop("task"), algorithms[row.pop("algorithm") % len(algorithms)]
+        numbers = row.pop("numbers")
+        if data.startswith("linear") and row["partition"] in ("by-label", "dirichlet:alpha=0.2"):
+            row["partition"] = "iid"  # the others need classes
+        if "l2" in numbers and row["optimizer"].startswith(COUPLED):
+            numbers = numbers | {"l2": 0.0}
+        reduction = ["tree", "ring", "recursive-doubling", "star"][size % 4 if algorithm == "data-parallel" else 0]
+        yield (
+            DATA
+            | dict(steps=7, log_every=3, algorithm=algorithm, data=data, loss=loss, reduction=reduction)
+            | row
+            | numbers
+        )
 
 
 def rows(size, regression):
@@ -45,11 +106,16 @@ def rows(size, regression):
         DATA | dict(algorithm=a, batch_size=3) for a in names(size) + ["local-sgd", "gossip"]
     ]  # fewer samples than workers
     found += [DATA | dict(algorithm=a, data=regression, activation="tanh", init="glorot") for a in names(size)[:2]]
-    return found + [BLAS | dict(algorithm="data-parallel", dtype="float32")]
+    return found + [BLAS | dict(algorithm="data-parallel", dtype="float32"), *breadth(size)]
 
 
 def spec(row):
     return row["algorithm"], row.get("dtype"), row.get("optimizer"), row["batch_size"], row["data"]
+
+
+def basic(rows):
+    """The rows of a table without those of BREADTH."""
+    return [entry for entry in rows if "schedule" not in entry[0]]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +145,7 @@ def without_pids(outcome):
 @pytest.mark.parametrize("size", SIZES)
 def test_both_worlds_give_the_same(worlds, size):
     differing = [
-        (spec(row), key, simulated[key], mpi[key])
+        (row, key, simulated[key], mpi[key])
         for row, simulated, mpi in worlds(size)
         for key in without_pids(mpi)
         if simulated[key] != mpi[key]
@@ -90,9 +156,11 @@ def test_both_worlds_give_the_same(worlds, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_the_table_tells_configurations_apart(worlds, size):
     """Equal hashes prove something only if other configurations have other hashes."""
-    hashes = {spec(row)[1:]: mpi["hash"] for row, _, mpi in worlds(size) if row["algorithm"] == "data-parallel"}
+    hashes = {spec(row)[1:]: mpi["hash"] for row, _, mpi in basic(worlds(size)) if row["algorithm"] == "data-parallel"}
     assert len(set(hashes.values())) == len(hashes) == 9
-    assert all(len(mpi["records"]) >= 3 or row["steps"] == 3 for row, _, mpi in worlds(size))
+    wide = [mpi["hash"] for row, _, mpi in worlds(size) if "schedule" in row]
+    assert len(wide) > 60 and len(set(wide)) > 0.9 * len(wide)
+    assert all(len(mpi["records"]) >= 3 or row["steps"] == 3 for row, _, mpi in basic(worlds(size)))
 
 
 def shares(n, batch, workers, steps):
@@ -104,11 +172,12 @@ def shares(n, batch, workers, steps):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_worker_computed_its_share_in_a_process_of_its_own(worlds, size):
-    for row, simulated, mpi in worlds(size):
+    for row, simulated, mpi in basic(worlds(size)):
         workers = len(mpi["shares"])
         servers = size - workers
         assert (simulated["pids"], mpi["pids"]) == (1, workers)
-        assert servers == (0 if "server" not in row["algorithm"] else 2 if "servers=2" in row["algorithm"] else 1)
+        served = row["algorithm"].startswith(("parameter-server", "grouped"))
+        assert servers == served + ("servers=2" in row["algorithm"])
         if not row["data"].startswith("teacher"):
             continue
         total = shares(320, row["batch_size"], 1, row["steps"])
@@ -121,7 +190,7 @@ def test_every_worker_computed_its_share_in_a_process_of_its_own(worlds, size):
 
 def test_some_workers_had_nothing_to_compute(worlds):
     """The table holds what it is for: batches with fewer samples than workers, and messages on every size but 1."""
-    outcomes = worlds(7)
+    outcomes = basic(worlds(7))
     assert any(share == 0 for row, _, mpi in outcomes for _, share in mpi["shares"])
     assert all(mpi["messages"] > 0 and mpi["bytes"] > 0 for _, _, mpi in outcomes)
 
@@ -131,7 +200,7 @@ def test_some_workers_had_nothing_to_compute(worlds):
 
 def hash_of(worlds, size, dtype):
     wanted = ("data-parallel", dtype, "sgd", 30)
-    return next(mpi["hash"] for row, _, mpi in worlds(size) if spec(row)[:4] == wanted)
+    return next(mpi["hash"] for row, _, mpi in basic(worlds(size)) if spec(row)[:4] == wanted)
 
 
 def in_rank_order(parts, out):

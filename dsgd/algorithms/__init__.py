@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dsgd.algorithms.data_parallel import data_parallel
 from dsgd.algorithms.dsgd import dsgd
+from dsgd.algorithms.grouped import grouped, one_server
 from dsgd.algorithms.model_parallel import layers_in_order, model_parallel
 from dsgd.algorithms.parameter_server import dedicated_servers, parameter_server
 from dsgd.algorithms.roles import centralised, everyone_works
@@ -17,13 +18,16 @@ from dsgd.algorithms.sgd import sgd
 class Algorithm(NamedTuple):
     run: object  # (comm, local, state, *, optimizer, schedule, steps, **options)
     roles: object = everyone_works  # (size, objective, **options) -> comm.Roles, or ValueError: why it cannot be
-    reduces: bool = True  # whether it sums with reduce or allreduce, whose order --reduction chooses
+    sums: str = (
+        "allreduce"  # how it sums over workers, which decides what --reduction may be: allreduce, reduce or none
+    )
 
 
 ALGORITHMS = {
-    "sgd": Algorithm(sgd, centralised, reduces=False),
+    "sgd": Algorithm(sgd, centralised, sums="none"),
     "data-parallel": Algorithm(data_parallel),
-    "dsgd": Algorithm(dsgd),
-    "parameter-server": Algorithm(parameter_server, dedicated_servers, reduces=False),
-    "model-parallel": Algorithm(model_parallel, layers_in_order, reduces=False),
+    "dsgd": Algorithm(dsgd, sums="reduce"),
+    "parameter-server": Algorithm(parameter_server, dedicated_servers, sums="none"),
+    "grouped": Algorithm(grouped, one_server),
+    "model-parallel": Algorithm(model_parallel, layers_in_order, sums="none"),
 }

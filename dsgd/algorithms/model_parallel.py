@@ -39,22 +39,22 @@ def model_parallel(comm, local, state, *, optimizer, schedule, steps):
     first, last = comm.rank == 0, comm.rank == comm.size - 1
     stage = local.stage(mine, state.x)
     for t in range(state.t, steps):
-        rows, loss = local.batch(t), 0
+        batch, loss = local.batch(t), 0
         # 1. forward: the activations come from the rank before and go on to the next
-        z = stage.forward(stage.inputs(rows) if first else comm.recv(comm.rank - 1).data, rows, t)
+        z = stage.forward(stage.inputs(batch) if first else comm.recv(comm.rank - 1).data, batch)
         # 2. the last rank has the loss; the others wait for the delta of their output
         if last:
-            loss, d = stage.loss(z, rows, scale=1 / len(rows))
+            loss, d = stage.loss(z, batch, scale=1 / len(batch))
         else:
             comm.send(z.reshape(-1), comm.rank + 1)
             d = comm.recv(comm.rank + 1).data
         # 3. backward: the delta of the own input goes back to the rank before
-        d = stage.backward(d, rows, t)
+        d = stage.backward(d, batch)
         if not first:
             comm.send(d.reshape(-1), comm.rank - 1)
-        # 4. every rank updates its own layers
-        head = comm.allreduce(stage.sign(t, len(rows) if last else 0, loss)[:HEAD])
+        # 4. every rank updates its own layers; norms are over all of them
+        head = comm.allreduce(stage.sign(t, len(batch) if last else 0, loss)[:HEAD])
         state.agree(head)
-        optimizer.step(state.x, stage.g, schedule(t))
+        optimizer.step(state.x, stage.g, schedule(t), among=comm)
         state.t = t + 1
         yield

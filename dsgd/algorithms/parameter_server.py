@@ -5,8 +5,10 @@
 
 Each of S servers holds one contiguous key range of x and its optimizer's state.  A clock is N pushes.  Under bsp a pull
 is answered when the clock is complete; under asp at once, except that the servers let all workers come to rest once
-every `--checkpoint-every` clocks, a cut: then everyone holds the same version, and a run can be saved, or end.  Server 0 alone decides when a
-pull is answered, the other servers follow the version it gave.
+every `--checkpoint-every` clocks, a cut: then everyone holds the same version, and a run can be saved, or end.  All
+ranks start together from a cut, so that a run that is resumed there goes on in the same order.  Server 0 alone decides
+when a pull is answered, the other servers follow the version it gave.  Norms are over all of x: under bsp the servers
+tell each other those of their ranges; under asp each worker clips its own push.
 
 Reference: Li et al. 2014 (OSDI), "Scaling distributed machine learning with the parameter server".
 Exact when: bsp is data-parallel on as many workers, to the bit, for any S; asp with one worker is sgd.
@@ -48,28 +50,37 @@ def parameter_server(comm, local, state, *, optimizer, schedule, steps, servers:
     def next_cut(version):
         return min((version // between + 1) * between, last)
 
+    norms = optimizer.needs_others and servers > 1 and consistency == "bsp"
+    among = comm.split(color=int(comm.worker is not None)) if norms else None  # servers, and apart from them workers
     if comm.worker is not None:
         ranges = cut(local.objective.layout.size, servers)
         keys = [slice(HEAD + lo if s else 0, HEAD + hi) for s, (lo, hi) in enumerate(ranges)]
-        yield from _work(comm, local, state, keys, last, next_cut, consistency)
+        yield from _work(comm, local, state, optimizer, keys, last, next_cut, consistency)
     elif consistency == "bsp":
-        yield from _serve_bsp(comm, state, optimizer, schedule, steps)
+        yield from _serve_bsp(comm, state, optimizer, schedule, steps, among)
     else:
         yield from _serve_asp(comm, state, optimizer, schedule, last, next_cut)
+    if norms:
+        among.free()
 
 
-def _work(comm, local, state, keys, last, next_cut, consistency):
+def _work(comm, local, state, optimizer, keys, last, next_cut, consistency):
     """Pull, compute, push.  The first pull is the start of the run: every worker has the same version of x."""
     clock = len(comm.workers)
-    version, goal = state.t * clock, next_cut(state.t * clock)
+    version = goal = state.t * clock
     gradients = state.own.setdefault("gradients", np.array([state.t]))
     while version < last:
+        if version == goal:  # the start, or a cut
+            goal = next_cut(version)
+            if consistency == "asp":
+                comm.barrier()
         # compute: worker i's k-th gradient is that of part i of global batch k
         k = int(gradients[0])
         m = local.samples(k) if consistency == "bsp" else max(1, local.share(k))
         g = local.gradient(state.x, k, scale=1 / m)
         if consistency == "asp":
             local.refuse_fault()
+            optimizer.clip(g[HEAD:], out=g[HEAD:])
         # push: to each server its key range, to server 0 with the four numbers in front
         for server, key in enumerate(keys):
             comm.send(g[key], server, PUSH, Header(version, state.t, k, server))
@@ -87,28 +98,26 @@ def _work(comm, local, state, keys, last, next_cut, consistency):
         state.x = state.agree(packet) if consistency == "bsp" else packet[HEAD:]
         state.t = version // clock
         yield None if version == goal else ALONE
-        goal = next_cut(version) if version == goal else goal
 
 
-def _serve_bsp(comm, state, optimizer, schedule, steps):
+def _serve_bsp(comm, state, optimizer, schedule, steps, among):
     """One average a clock.  Server 0's messages have the four numbers in front; the others hear of them in the pulls."""
     workers, first = comm.workers, comm.rank == comm.servers[0]
     mine = state.packet if first else state.x
     total = comm.empty(len(mine))
     for t in range(state.t, steps):
-        # 1. from every worker a push and then a pull, which waits for the end of the clock
-        messages = [comm.recv() for _ in range(2 * len(workers))]
-        pushes = {message.source: message.data for message in messages if message.tag == PUSH}
-        heads = [message.data for message in messages if message.tag == PULL]
+        # 1. a push from every worker
+        pushes = {push.source: push.data for push in (comm.recv(tag=PUSH) for _ in workers)}
         # 2. the sum of the pushes, in tree order, is the average gradient; 3. the update
         tree_sum([pushes[worker] for worker in workers], out=total)
-        optimizer.step(state.x, total[HEAD:] if first else total, schedule(t))
+        optimizer.step(state.x, total[HEAD:] if first else total, schedule(t), among)
         if first:
             state.packet[:HEAD] = total[:HEAD]
-        # 4. the pulls are answered with the new version
+        # 4. the pulls, which waited for the end of the clock, are answered with the new version
         for worker in workers:
+            head = comm.recv(worker, PULL).data
             comm.send(mine, worker, PARAMETERS, Header((t + 1) * len(workers)))
-        state.agree(mine if first else heads[0])
+        state.agree(mine if first else head)
         state.t = t + 1
         yield
 
@@ -119,12 +128,13 @@ def _serve_asp(comm, state, optimizer, schedule, last, next_cut):
     version = state.t * clock
     mine = state.packet if first else state.x
     while version < last:
+        comm.barrier()
         goal, granted, waiting = next_cut(version), version + clock, []  # every worker starts with the current version
         while version < goal or len(waiting) < clock:
             message = comm.recv()
             if message.tag == PUSH:
                 g = state.agree(message.data) if first else message.data
-                optimizer.step(state.x, g, schedule(version // clock))
+                optimizer.apply(state.x, g, schedule(version // clock))
                 version += 1
                 state.t = version // clock
                 yield ALONE

@@ -10,6 +10,6 @@ from probes.top_k import top_k
 ALGORITHMS = {
     "local-sgd": Algorithm(local_sgd),
     "gossip": Algorithm(gossip),
-    "top-k": Algorithm(top_k, reduces=False),
-    "pipeline": Algorithm(pipeline, layers_in_order, reduces=False),
+    "top-k": Algorithm(top_k, sums="none"),
+    "pipeline": Algorithm(pipeline, layers_in_order, sums="none"),
 }

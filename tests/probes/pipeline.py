@@ -16,21 +16,23 @@ def pipeline(comm, local, state, *, optimizer, schedule, steps, parts: int = 2):
     first, last = comm.rank == 0, comm.rank == comm.size - 1
     for t in range(state.t, steps):
         batch, deltas, loss, g = local.batch(t), [], 0, np.zeros_like(stage.g)
-        micro = [rows for rows in np.array_split(batch, parts) if len(rows)]
-        for i, rows in enumerate(micro):
-            z = stage.forward(stage.inputs(rows) if first else comm.recv(comm.rank - 1).data, rows, t, i)
+        B = len(batch)
+        micro = [batch.part(B * i // parts, B * (i + 1) // parts) for i in range(parts)]
+        micro = [part for part in micro if len(part)]
+        for rows in micro:
+            z = stage.forward(stage.inputs(rows) if first else comm.recv(comm.rank - 1).data, rows)
             if last:
-                part, d = stage.loss(z, rows, scale=1 / len(batch))
+                part, d = stage.loss(z, rows, scale=1 / B)
                 loss, deltas = loss + part, deltas + [d]
             else:
                 comm.send(z.reshape(-1), comm.rank + 1)
         for i, rows in enumerate(micro):
-            d = stage.backward(deltas[i] if last else comm.recv(comm.rank + 1).data, rows, t, i)
+            d = stage.backward(deltas[i] if last else comm.recv(comm.rank + 1).data, rows)
             g += stage.g
             if not first:
                 comm.send(d.reshape(-1), comm.rank - 1)
         stage.g[:] = g
-        state.agree(comm.allreduce(stage.sign(t, len(batch) if last else 0, loss)[:HEAD]))
-        optimizer.step(state.x, stage.g, schedule(t))
+        state.agree(comm.allreduce(stage.sign(t, B if last else 0, loss)[:HEAD]))
+        optimizer.step(state.x, stage.g, schedule(t), among=comm)
         state.t = t + 1
         yield

@@ -1,0 +1,101 @@
+"""The README's tables, made from the registries.   python docs/tables.py writes them into README.md; a test compares.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`.
+"""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+
+from dsgd.algorithms import ALGORITHMS  # noqa: E402
+from dsgd.data import DATASETS, FILES  # noqa: E402
+from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS  # noqa: E402
+from dsgd.sampling import PARTITIONS  # noqa: E402
+from dsgd.schedules import SCHEDULES  # noqa: E402
+from dsgd.specs import options  # noqa: E402
+
+
+def first_line(part):
+    """The first paragraph of a docstring, in one line."""
+    return " ".join(inspect.getdoc(part).partition("\n\n")[0].split())
+
+
+def labelled(part, label):
+    """The paragraph of a docstring that begins with `label:`, without the label; "" if there is none."""
+    found = re.search(rf"^{label}: (.*?)(?:\n\n|\n[A-Z]\w+ ?\w*: |\Z)", inspect.getdoc(part), re.DOTALL | re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""
+
+
+def shown(function):
+    """The options of a part with their defaults, as a spec has them."""
+    defaults = {name: parameter.default for name, parameter in options(function).items()}
+    return ", ".join(f"`{name}={str(d).lower() if type(d) is bool else d}`" for name, d in defaults.items())
+
+
+def equations(module):
+    """The indented lines of a docstring, one after the other."""
+    lines = [line.strip() for line in module.__doc__.splitlines() if line.startswith("    ")]
+    return "; ".join(" ".join(part.split()) for line in lines for part in re.split(r" {4,}", line))
+
+
+def algorithms():
+    yield "`--algorithm`", "update", "options", "reference", "exact when"
+    for name, algorithm in ALGORITHMS.items():
+        module = inspect.getmodule(algorithm.run)
+        path = Path(module.__file__).relative_to(ROOT)
+        reference, exact = labelled(module, "Reference"), labelled(module, "Exact when")
+        yield f"[`{name}`]({path})", equations(module), shown(algorithm.run), reference.rstrip("."), exact.rstrip(".")
+
+
+def optimizers():
+    yield "`--optimizer`", "update", "options", "`--lr`"
+    for name, optimizer in OPTIMIZERS.items():
+        yield f"`{name}`", first_line(optimizer), shown(optimizer), DEFAULT_LR[name]
+
+
+def schedules():
+    yield "`--schedule`", "step size in step t", "options, in steps"
+    for name, schedule in SCHEDULES.items():
+        yield f"`{name}`", first_line(schedule), shown(schedule)
+
+
+def partitions():
+    yield "`--partition`", "who has which samples", "options"
+    for name, partition in PARTITIONS.items():
+        yield f"`{name}`", first_line(partition), shown(partition)
+
+
+def data():
+    yield "`--data`", "what it is", "options"
+    for name, source in (DATASETS | FILES).items():
+        yield f"`{name}`", first_line(source), shown(source)
+
+
+TABLES = {f.__name__: f for f in (algorithms, optimizers, schedules, partitions, data)}
+
+
+def table(name):
+    """A table as Markdown."""
+    head, *rows = TABLES[name]()
+    cells = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in cells)
+
+
+def filled(text):
+    """README's text with its tables made anew."""
+    return re.sub(
+        r"<!-- (\w+) -->\n.*?<!-- end -->",
+        lambda m: f"<!-- {m[1]} -->\n{table(m[1])}<!-- end -->",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+README = ROOT / "README.md"
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,246 @@
+"""python -m dsgd.compare: the same task by several algorithms, in the simulator: one table, one picture.
+
+Centralised, by distributed SGD, by data parallelism, with a parameter server, with both combined.  The runs share data,
+seed and, unless data stay on shards, the global batches; hashes tell which of them end in the same bits.
+"""
+
+import sys
+import time
+from argparse import SUPPRESS
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from itertools import islice
+
+from dsgd.arguments import parser, read_arguments, to_toml
+from dsgd.errors import DsgdError, UsageError
+from dsgd.folder import describe, numbered
+from dsgd.prepare import prepare
+from dsgd.records import write_json
+from dsgd.runner import open_backend, run
+from dsgd.specs import convert, nearest
+
+COMPARISON, PICTURE = "comparison.json", "comparison.png"
+CENTRALISED = "sgd"  # what the others are compared with: on one rank, whatever --workers says
+ALGORITHMS = (CENTRALISED, "dsgd", "data-parallel", "parameter-server", "parameter-server:consistency=asp", "grouped")
+WORKERS = 4
+PLENTY = 4096  # ranks, among which nobody's servers leave no worker
+REFUSED = {
+    "simulate": "all runs are simulated; --workers N says how many workers each has",
+    "algorithm": "name the algorithms without a flag, as in python -m dsgd.compare sgd dsgd",
+    "resume": "a comparison starts anew; python -m dsgd.train --resume --output FOLDER continues one run",
+}
+SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
+COUNTED = ("workers", "ranks", "steps", "samples", "messages", "bytes")
+MEASURED = ("virtual_seconds", "train_loss")
+
+
+def main(argv):
+    """Compare as the command line says, print the table, write the files; returns the exit code."""
+    from threadpoolctl import threadpool_limits
+
+    if {"-h", "--help"} & set(argv):
+        command_line().print_help()
+        return 0
+    algorithms, workers, config, shown = read(argv)
+    if shown:
+        print(to_toml(config))
+        return 0
+    with threadpool_limits(limits=config.threads, user_api="blas"):  # made data are products of matrices too
+        comparison, folder = compare(algorithms, workers, config)
+    print("\n".join(table(comparison["runs"])), flush=True)
+    save(comparison, folder, plot=not config.no_plot)
+    if not config.quiet:
+        print("\n".join([*explain(comparison), str(folder)]))
+    return 0
+
+
+# --- the command line
+
+
+def command_line():
+    """The flags of dsgd.train without those that a comparison decides, and two of its own."""
+    known = parser()
+    known.prog = "python -m dsgd.compare"
+    known.usage = "%(prog)s [ALGORITHM ...] [--workers N] [flags of dsgd.train]"
+    known.description = "Train on the same task by several algorithms, in the simulator, and compare them."
+    known.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=f"default: {' '.join(ALGORITHMS)}")
+    known.add_argument("--workers", metavar="N", help=f"of every run but {CENTRALISED}'s (default: {WORKERS})")
+    for action in known._actions:
+        if action.dest in REFUSED:
+            action.help = SUPPRESS
+    return known
+
+
+def read(argv):
+    """(algorithms, workers, Config, whether to print it and stop) of a command line."""
+    known = {name: action for action in command_line()._actions for name in action.option_strings}
+    algorithms, own, flags, words = [], [], [], iter(argv)
+    for word in words:
+        name = word.partition("=")[0]
+        refuse([key for key in REFUSED if name == f"--{key}"])
+        if word.startswith("-") and name not in known:
+            hint = nearest(name, list(known)).partition("choices:")[0]
+            raise UsageError(f"unknown argument {word!r}; {hint}see --help")
+        part = algorithms if not word.startswith("-") else own if name == "--workers" else flags
+        part.append(word)
+        if word in known and known[word].nargs is None:
+            part += islice(words, 1)  # its value
+    if sum(word.startswith("--workers") for word in own) > 1:
+        raise UsageError("--workers is given twice; keep one of them")
+    given = command_line().parse_args(own).workers
+    workers = WORKERS if given is None else convert("--workers", given, int)
+    if workers < 1:
+        raise UsageError(f"--workers {workers} must be at least 1")
+    config, shown = read_arguments(flags)
+    refuse([key for key in REFUSED if getattr(config, key)])  # in a --config file
+    return algorithms or ALGORITHMS, workers, config, shown
+
+
+def refuse(keys):
+    """Refuse the flags that a comparison decides, if any of them is given."""
+    for key in keys:
+        raise UsageError(f"--{key} is not for a comparison: {REFUSED[key]}")
+
+
+# --- the runs
+
+
+def compare(algorithms, workers, config):
+    """({what comparison.json holds}, its folder) of a run of each algorithm.
+
+    Args:
+        algorithms: their specs.  workers: of each run.  config: of all of them, whatever its algorithm and ranks.
+    Raises:
+        UsageError, DataError: before the first run.  NonFiniteGradient: with the algorithm named.
+    """
+    base = replace(config, algorithm="data-parallel", simulate=workers, output="")
+    backend = open_backend(None, base, None)
+    task = prepare(base, backend)  # its objective serves all runs: the data are read once
+    jobs = [choose(spec, workers, task) for spec in algorithms]
+    manifest, folder, runs = describe(task, backend), make_folder(config.output), []
+    try:
+        for job in jobs:
+            spec, began, backend = job.config.algorithm, time.perf_counter(), open_backend(None, job.config, None)
+            with naming(spec):
+                runs.append(summarise(job, run(job.config, backend=backend, objective=task.objective)))
+            if not config.quiet:
+                ranks = f"{backend.size} rank{'s' * (backend.size > 1)}"
+                print(f"{spec} on {ranks}: {time.perf_counter() - began:.2f} s", flush=True)
+    except BaseException:
+        with suppress(OSError):  # of a folder that is not empty
+            folder.rmdir()
+        raise
+    shared = {key: value for key, value in asdict(task.config).items() if key not in (*REFUSED, "output")}
+    network = backend.world.network._asdict()
+    return {"config": shared, "manifest": manifest, "network": network, "runs": runs}, folder
+
+
+def choose(spec, workers, task):
+    """The Job of an algorithm, on as many ranks as it takes for `workers` of them to work."""
+
+    def job(ranks, **changes):
+        config = replace(task.config, algorithm=spec, simulate=ranks, **changes)
+        return prepare(config, open_backend(None, config, None), task.objective)
+
+    with naming(spec):
+        if spec.partition(":")[0] == CENTRALISED:
+            return job(1)
+        try:
+            serving = 1 - len(job(1, partition="shuffled").roles.workers)
+        except UsageError:  # one rank is refused where some serve and do not work
+            serving = PLENTY - len(job(PLENTY, partition="shuffled").roles.workers)
+        return job(workers + serving)
+
+
+@contextmanager
+def naming(spec):
+    """Errors say which algorithm they are about."""
+    try:
+        yield
+    except DsgdError as error:
+        raise error if spec in str(error) else type(error).from_text(f"{spec}: {error}") from None
+
+
+def summarise(job, result):
+    """What the table and the picture show of a run, for JSON."""
+    summary = result.summary
+    kept = ("algorithm", "workers", "ranks", "steps", *MEASURED, *SCORES, "ended_by", "params_sha256")
+    return {key: summary[key] for key in kept} | {
+        "samples": result.records[-1]["samples"],
+        "messages": summary["messages_sent"],
+        "bytes": summary["bytes_sent"],
+        "synchronous": job.roles.synchronous,
+        "records": result.records,
+    }
+
+
+# --- what is shown and kept
+
+
+def table(runs):
+    """The lines of the table: a header, and one for each run."""
+    score = next(key for key in SCORES if any(row[key] is not None for row in runs))
+    lines = [["algorithm", *COUNTED, "virtual s", "train loss", SCORES[score], "parameters"]]
+    for row in runs:
+        numbers = [f"{row[key]:,}" for key in COUNTED] + [f"{row[key]:.4g}" for key in (*MEASURED, score)]
+        lines.append([row["algorithm"], *numbers, row["params_sha256"][:16]])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ["  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) for name, *cells in lines]
+
+
+def explain(comparison):
+    """Lines that say what the virtual time means, and the steps of an asynchronous run."""
+    latency, bandwidth, speed = (comparison["network"][key] for key in ("latency", "bandwidth", "speed"))
+    yield (
+        f"virtual time: a message takes {latency * 1e6:g} µs and its bytes at {bandwidth * 8e-9:g} Gbit/s, "
+        f"a gradient its operations at {speed * 1e-9:g} Gflop/s; nothing else takes any"
+    )
+    if not all(row["synchronous"] for row in comparison["runs"]):
+        yield "consistency=asp: in a step every worker makes an update of its own, with the whole step size"
+
+
+def make_folder(output):
+    """The folder of a comparison, which is there and holds none."""
+    folder = numbered(output or "runs/*-compare")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {folder}: {error.strerror}") from None
+    if (folder / COMPARISON).exists():
+        raise UsageError(f"{folder} holds a comparison already; choose another --output")
+    return folder
+
+
+def save(comparison, folder, plot):
+    """Write comparison.json, and comparison.png if `plot`."""
+    try:
+        write_json(folder / COMPARISON, comparison)
+        if plot:
+            from dsgd.plots.comparison import draw
+
+            draw(comparison["runs"], folder / PICTURE)
+    except OSError as error:
+        raise UsageError(f"--output {folder}: {error.strerror or error}") from None
+
+
+def entry():
+    """The exit code of the command; what goes wrong is told in one line."""
+    from dsgd.mpi.launch import launched, say
+
+    try:
+        if launched()[0]:
+            raise UsageError("a comparison simulates its ranks in one process; start it without mpirun")
+        return main(sys.argv[1:])
+    except DsgdError as error:
+        say(str(error))
+        return error.code
+    except MemoryError as error:
+        say(f"out of memory ({error}); a smaller network, data set or --workers may fit")
+        return 70
+    except KeyboardInterrupt:
+        say("interrupted; nothing was written")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(entry())

@@ -1,0 +1,111 @@
+"""From a configuration to a Job: data, network, roles and batches, every combination checked before the first step."""
+
+import dsgd
+from dsgd.algorithms import ALGORITHMS
+from dsgd.data import load
+from dsgd.errors import UsageError
+from dsgd.mlp import MLP
+from dsgd.objectives import Supervised
+from dsgd.rank import Job
+from dsgd.sampling import make_sampler
+from dsgd.schedules import spans_run
+
+LR_BATCH = 32  # the batch for which --lr is meant under --lr-scaling linear
+
+
+def prepare(config, backend, objective=None):
+    """The Job of a configuration.
+
+    Raises:
+        UsageError, DataError: for what cannot be meant, or read.
+    """
+    check_backend(config, backend)
+    config = config.settle(backend.size)
+    config.check_algorithm()
+    name, options = config.parse_algorithm()
+    data = "objective"
+    if objective is None:
+        objective, data = network(config)
+    algorithm = ALGORITHMS[name]
+    try:
+        roles = algorithm.roles(backend.size, objective, **options)
+    except ValueError as error:
+        raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
+    sampler = make_sampler(
+        config.partition,
+        labels=objective.labels,
+        n=objective.samples,
+        batch=config.batch_size,
+        seed=config.seed,
+        workers=len(roles.workers),
+    )
+    steps = config.steps or config.epochs * sampler.steps_per_epoch
+    if config.warmup_steps > steps:
+        raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
+    spans = {"schedule steps": steps} if spans_run(config.schedule) else {}
+    return Job(
+        config=config,
+        algorithm=algorithm,
+        options=options,
+        roles=roles,
+        objective=objective,
+        sampler=sampler,
+        steps=steps,
+        lr=config.lr * scaling(config, roles),
+        virtual=backend.virtual,
+        manifest={"config": config.identity(), "ranks": backend.size, "data": data} | spans,
+    )
+
+
+def check_backend(config, backend):
+    """Refuse flags that this backend cannot follow."""
+    if config.simulate and not backend.virtual:
+        raise UsageError(
+            "--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun"
+        )
+    if config.resume and not config.output:
+        raise UsageError("--resume needs the run's folder: --output FOLDER")
+    if config.reduction == "native" and backend.virtual:
+        raise UsageError(
+            "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
+        )
+
+
+def network(config):
+    """(objective, digest of its data) of the network and the data set that a configuration names."""
+    data = load(config.data, seed=config.seed, dtype=config.dtype)
+    loss, classes = config.loss, data.classes
+    if loss == "auto":
+        loss = "cross-entropy" if classes else "mse"
+    if (loss == "mse") == bool(classes):
+        raise UsageError(
+            f"--loss {loss} does not fit {config.data}, whose targets are {'classes' if classes else 'numbers'}"
+        )
+    if loss == "binary-cross-entropy" and classes != 2:
+        raise UsageError(
+            f"--loss binary-cross-entropy is for two classes, and {config.data} has {classes}; use cross-entropy"
+        )
+    outputs = 1 if loss == "binary-cross-entropy" else data.outputs
+    net = MLP((data.X.shape[1], *config.widths(), outputs), config.activation, config.dropout)
+    objective = Supervised(net, data, loss=loss, init=config.init, seed=config.seed)
+    return objective, data.digest()
+
+
+def scaling(config, roles):
+    """The factor of the linear-scaling rule, by the samples of one update (Goyal et al. 2017, section 2.1)."""
+    if config.lr_scaling == "none":
+        return 1.0
+    samples = config.batch_size if roles.synchronous else config.batch_size / len(roles.workers)
+    return samples / LR_BATCH
+
+
+def facts(job):
+    """What must be the same on every rank before the first step, {name: value}."""
+    shapes = {name: list(shape) for name, shape in job.objective.layout.shapes.items()}
+    free = {
+        "steps": job.steps,
+        "resume": job.config.resume,
+        "output": bool(job.config.output),
+        "dsgd": dsgd.__version__,
+    }
+    return job.manifest["config"] | free | {"shapes": shapes, "data digest": job.manifest["data"]}

@@ -1,0 +1,58 @@
+"""What ranks hand in for a checkpoint, how it is put together, and how a rank takes its part out of it again."""
+
+import io
+
+import numpy as np
+
+from dsgd.state import State
+
+
+def hand_in(rank):
+    """The bytes of what this rank owns, and of what only it has.   rank: rank.Rank"""
+    number = rank.comm.rank
+    kept = {f"{number}/own/{name}": array for name, array in rank.state.own.items()}
+    kept[f"{number}/counters"] = np.array([rank.comm.messages, rank.comm.bytes, rank.local.computed])
+    if rank.owner:
+        kept["x"] = rank.state.x
+        kept |= {f"optimizer/{name}": array for name, array in rank.update.slots.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **kept)
+    return np.frombuffer(buffer.getbuffer(), np.uint8)
+
+
+def join(parts, owners, dtype):
+    """{name: array} of a checkpoint from what each rank handed in: the ranges of x and of vectors like it are put together.
+
+    Args:
+        parts: [bytes of each rank].  owners: [(rank, lo, hi)].  dtype: of x.
+    """
+    ranks = [dict(np.load(io.BytesIO(part))) for part in parts]
+    arrays = {}
+    for rank, _, _ in owners:
+        size = len(ranks[rank]["x"])
+        for name in [name for name in ranks[rank] if name == "x" or name.startswith("optimizer/")]:
+            array = ranks[rank].pop(name)
+            joined = name in arrays and len(array) == size and array.dtype == dtype
+            arrays[name] = np.concatenate([arrays[name], array]) if joined else array
+    for rank in ranks:
+        arrays |= rank
+    return arrays
+
+
+def take_out(rank, arrays, manifest):
+    """Give a rank its state, its optimizer's vectors and its counters from a checkpoint."""
+    comm, lo, hi = rank.comm, rank.lo, rank.hi
+    rank.state = State(arrays["x"][lo:hi])
+    rank.state.t = manifest["step"]
+    prefix = f"{comm.rank}/own/"
+    rank.state.own = {
+        name.removeprefix(prefix): array.copy() for name, array in arrays.items() if name.startswith(prefix)
+    }
+    slots = {}
+    for name, array in arrays.items():
+        if name.startswith("optimizer/"):
+            whole = array.shape == (rank.job.objective.layout.size,) and array.dtype == comm.dtype
+            slots[name.removeprefix("optimizer/")] = (array[lo:hi] if whole else array).copy()
+    rank.update.slots = slots
+    comm.messages, comm.bytes, rank.local.computed = (int(number) for number in arrays[f"{comm.rank}/counters"])
+    rank.progress.state = manifest["progress"]

@@ -1,0 +1,107 @@
+"""What the algorithms cost, and what for, side by side.   python -m dsgd.plots.comparison FOLDER [--output FILE]"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from dsgd.plots.style import COLOURS, MARKERS, SCORES, STYLE, points, score
+from dsgd.records import DataError
+
+COMPARISON, PICTURE = "comparison.json", "comparison.png"
+
+
+def figure(rows):
+    """A matplotlib Figure: bars of virtual time, messages, bytes and accuracy (or R², or loss), and its curves in time.
+
+    Args:
+        rows: [run], as comparison.json has them under "runs".
+    """
+    with matplotlib.rc_context(STYLE):
+        result = Figure(figsize=(10, 7), layout="constrained")
+        bars, curves = result.subfigures(2, 1, height_ratios=(2 + 0.35 * len(rows), 4))
+        axes = bars.subplots(1, 4, sharey=True)
+        colours = [COLOURS[i % len(COLOURS)] for i in range(len(rows))]
+        key = score(rows)
+        _bars(axes[0], rows, "virtual_seconds", "virtual time", colours, "s")
+        _bars(axes[1], rows, "messages", "messages sent", colours)
+        _bars(axes[2], rows, "bytes", "bytes sent", colours, "B")
+        _bars(axes[3], rows, key, SCORES[key], colours)
+        axes[0].set_yticks(range(len(rows)), [row["algorithm"].replace(":", ":\n") for row in rows])
+        axes[0].invert_yaxis()  # the first run on top
+        _curves(curves.subplots(), rows, key, colours)
+        return result
+
+
+def _bars(axes, rows, key, name, colours, unit=""):
+    """One quantity of all runs, each value written at the end of its bar."""
+    known = [row[key] for row in rows]
+    values = [value if math.isfinite(value) else 0 for value in known]
+    write = EngFormatter(unit, places=1) if unit else "{:,}".format if key == "messages" else "{:.4g}".format
+    drawn = axes.barh(range(len(rows)), values, color=colours)
+    axes.bar_label(drawn, [write(value) if value else "0" for value in known], padding=3, fontsize=9)
+    low, high = min(0, *values), max(0, *values)
+    room = 0.5 * (high - low or 1)  # for the writing
+    axes.set_xlim(low - room * (low < 0), high + room)
+    axes.set_xticks([tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high])
+    if key not in SCORES:
+        axes.xaxis.set_major_formatter(EngFormatter(unit))
+    axes.set_xlabel(name)
+    axes.grid(visible=False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _curves(axes, rows, key, colours):
+    """How far each run has come, when.  Every other line is dashed and on top: where two agree, both show."""
+    for i, (row, colour) in enumerate(zip(rows, colours)):
+        times, values = points(row["records"], "virtual_time", key)
+        line = {"marker": MARKERS[i % len(MARKERS)], "color": colour, "label": row["algorithm"]}
+        axes.plot(times, values, linestyle=("-", (0, (3, 3)))[i % 2], linewidth=2, zorder=2 + i % 2, **line)
+    axes.xaxis.set_major_formatter(EngFormatter("s"))
+    axes.set_xlabel("virtual time")
+    axes.set_ylabel(SCORES[key])
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
+
+
+def read(folder):
+    """[run] of a comparison's folder.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = Path(folder) / COMPARISON
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        if not rows or not all(
+            row.keys() >= {"algorithm", "virtual_seconds", "messages", "bytes", "test_loss", "records"} for row in rows
+        ):
+            raise ValueError("no runs")
+        return rows
+    except OSError as error:
+        raise DataError(path, error.strerror or error, "python -m dsgd.compare makes one") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(path, f"is damaged ({error})", "python -m dsgd.compare makes one") from None
+
+
+def draw(rows, output):
+    """Write the figure of some runs to `output`, a .png, .svg or .pdf."""
+    figure(rows).savefig(output, dpi=120)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m dsgd.plots.comparison", description=__doc__.partition(".")[0])
+    parser.add_argument("folder", metavar="FOLDER", help="of a comparison")
+    parser.add_argument("--output", metavar="FILE", help=f"default: {PICTURE} in the folder")
+    arguments = parser.parse_args()
+    try:
+        draw(read(arguments.folder), arguments.output or Path(arguments.folder) / PICTURE)
+    except (DataError, OSError, ValueError) as error:
+        parser.exit(2, f"dsgd: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""What all pictures look like."""
+
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito: colour-blind safe
+MARKERS = "osDv^PX"  # tell the runs apart where colours do not: in print
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "font.size": 10,
+    "legend.frameon": False,
+}
+SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}
+
+
+def score(rows, keys=tuple(SCORES)):
+    """The first of `keys` that any of the rows has, or None."""
+    return next((key for key in keys if any(row.get(key) is not None for row in rows)), None)
+
+
+def points(rows, *keys):
+    """The values of some keys, one list for each, of the rows that have them all."""
+    whole = [row for row in rows if all(row.get(key) is not None for key in keys)]
+    return [[row[key] for row in whole] for key in keys]

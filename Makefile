@@ -16,6 +16,9 @@ test: $(VENV)/test  ## install, and run the test suite
 bench: $(VENV)/test  ## the benchmarks that the README quotes
 	$(ABOVE) python -m benchmarks
 
+tables: $(VENV)/test  ## write the README's tables anew, from the registries
+	$(ABOVE) python docs/tables.py
+
 golden: $(VENV)/test  ## write the golden traces anew; look at the diff
 	$(ABOVE) DSGD_GOLDEN=write python -m pytest tests/test_golden.py
 
@@ -31,4 +34,4 @@ $(VENV)/test: $(VENV)/train
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mpich,test]"
 	touch $@
 
-.PHONY: help train test bench golden clean
+.PHONY: help train test bench tables golden clean

@@ -12,12 +12,14 @@ from dsgd.algorithms import ALGORITHMS
 from dsgd.data import Dataset
 from dsgd.local import Local
 from dsgd.mlp import MLP
-from dsgd.objectives import Classification
+from dsgd.norms import Norms
+from dsgd.objectives import Supervised
 from dsgd.optimizers import SGD
 from dsgd.sampling import Shuffled
 from dsgd.schedules import constant
 from dsgd.simulator import World
 from dsgd.state import State
+from dsgd.update import Update
 
 WIDTHS, BATCH = (784, 128, 10), 32
 
@@ -35,10 +37,11 @@ def in_place_tree(stack):
 def overhead(workers, steps, rounds=7):
     """(simulated, plain) seconds of a worker-step."""
     X, y = data(20000)
-    objective = Classification(MLP(WIDTHS), Dataset(X, y, X[:1], y[:1], 10), loss="cross-entropy", init="he")
+    objective = Supervised(MLP(WIDTHS), Dataset(X, y, X[:1], y[:1], 10), loss="cross-entropy")
     sampler = Shuffled(n=len(X), batch=BATCH * workers, seed=0, workers=workers)
     start = objective.start(0, np.float32)
     states = [State(start) for _ in range(workers)]
+    updates = [Update(SGD(), Norms(objective.layout)) for _ in range(workers)]
     locals_ = [None] * workers
 
     def simulated():
@@ -49,7 +52,7 @@ def overhead(workers, steps, rounds=7):
             local = locals_[rank] = locals_[rank] or Local(comm, objective, sampler)
             local.comm, states[rank].t = comm, 0
             for _ in ALGORITHMS["data-parallel"].run(
-                comm, local, states[rank], optimizer=SGD(), schedule=constant(lr=1e-6), steps=steps
+                comm, local, states[rank], optimizer=updates[rank], schedule=constant(lr=1e-6), steps=steps
             ):
                 states[rank].heads.clear()
 
@@ -62,7 +65,7 @@ def overhead(workers, steps, rounds=7):
     def plain():
         for t in range(steps):
             for w in range(workers):
-                objective.gradient(params[w], views[w], sampler.rows(t, w), 1 / sampler.samples(t))
+                objective.gradient(params[w], views[w], sampler.part(t, w), 1 / sampler.samples(t))
             total = in_place_tree(grads)
             for w in range(workers):
                 optimizers[w].step(vectors[w], total, 1e-6)

@@ -106,7 +106,7 @@ def recursive_doubling_allreduce(comm, x):
     For p = 2, 3, 4, 6, 7, 8, 12, 14 to 16, … this is the written order, for 5, 9, 10, … it is not.
 
     Messages: p lg p; with folding 2^k k + 2r.  Time: lg p (α + nβ); with folding (⌊lg p⌋ + 2)(α + nβ).
-    Reference: Thakur, Rabenseifner, Gropp 2005, section 4.5.
+    Reference: Thakur, Rabenseifner, Gropp 2005.
     """
     rank = comm.rank
     rounds = comm.size.bit_length() - 1
@@ -133,7 +133,7 @@ def binomial_bcast(comm, x, root=0):
     """root's x, down the tree of tree_steps over the ranks counted from root, the largest subtree first.
 
     Messages: p − 1.  Time: ⌈lg p⌉(α + nβ).
-    Reference: Thakur, Rabenseifner, Gropp 2005, section 4.2.
+    Reference: Thakur, Rabenseifner, Gropp 2005.
     """
     data = x.copy() if comm.rank == root else x
     for act, peer in reversed(tree_steps((comm.rank - root) % comm.size, comm.size)):
@@ -149,7 +149,7 @@ def binomial_reduce(comm, x, root=0):
     """Σ x in the written order, up the tree of tree_steps to rank 0 and from there to root; None elsewhere.
 
     Messages: p − 1, one more for root ≠ 0.  Time: ⌈lg p⌉(α + nβ), one α + nβ more for root ≠ 0.
-    Reference: Thakur, Rabenseifner, Gropp 2005, section 4.4.
+    Reference: Thakur, Rabenseifner, Gropp 2005.
     """
     add, total = namespace(x).add, x.copy()
     for act, peer in tree_steps(comm.rank, comm.size):

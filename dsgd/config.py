@@ -89,8 +89,9 @@ class Config:
             ("device", ("cpu", "gpu")),
         ):
             choose(name.replace("_", "-"), getattr(self, name), dict.fromkeys(table))
-        for name, table in (("init", INITS), ("partition", PARTITIONS)):
-            parse(getattr(self, name), table, name)
+        parse(self.partition, PARTITIONS, "partition")
+        if not 0 < parse(self.init, INITS, "init")[1]["gain"] < float("inf"):
+            raise UsageError(f"--init {self.init}: the gain must be a positive number")
         if self.device == "gpu":
             raise UsageError("--device gpu is not there yet; leave it out to train on the CPU")
         make_schedule(self.schedule, lr=1.0, steps=1)

@@ -12,7 +12,8 @@ class Envelope:
 
     def __init__(self, send, data, header, channel, sending):
         self.send, self.data, self.header, self.channel = send, data, header, channel
-        self.sending, self.receiving = sending, None  # requests: of a send over the eager limit, of the receive it meets
+        self.sending = sending  # the request of a send over the eager limit, else None
+        self.receiving = None  # the request of the receive that it meets
         self.there = self.taken = False
 
 

@@ -193,6 +193,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         ("--partition dirichlet:alfa=1", "did you mean 'alpha'?"),
         ("--partition by-label:alpha=1", "it has none"),
         ("--init he:gain=big", "init he:gain=big is not a float"),
+        ("--init he:gain=0", "--init he:gain=0: the gain must be a positive number"),
+        ("--init he:gain=nan", "the gain must be a positive number"),
         ("--dropout 1", "--dropout 1.0 is not a probability in [0, 1)"),
         ("--dropout -0.1", "--dropout -0.1 is not a probability"),
         ("--dropout 0.5 --hidden=", "--hidden '' has none"),

@@ -15,9 +15,11 @@ FOLDER = Path(__file__).parent / "golden"
 RUNS = {
     "sgd": {"algorithm": "sgd", "simulate": 1},
     "data-parallel": {"algorithm": "data-parallel"},
+    "data-parallel-recursive-doubling": {"algorithm": "data-parallel", "reduction": "recursive-doubling"},
     "dsgd": {"algorithm": "dsgd"},
     "parameter-server": {"algorithm": "parameter-server"},
     "parameter-server-asp": {"algorithm": "parameter-server:consistency=asp"},
+    "grouped": {"algorithm": "grouped", "simulate": 4},  # a group of two and one of one
     "model-parallel": {"algorithm": "model-parallel", "hidden": "8,8"},  # a layer for each rank
 }
 

@@ -171,17 +171,6 @@ REDUCTIONS = {
 }
 
 
-def counted_apart(schedule, comm, private, x):
-    """schedule(private, x), its messages counted on `comm`.
-
-    private: a communicator of the same ranks for nothing else, so that no receive of the program takes its messages.
-    """
-    total = schedule(private, x)
-    comm.messages, comm.bytes = comm.messages + private.messages, comm.bytes + private.bytes
-    private.messages = private.bytes = 0
-    return total
-
-
 def _exchange(comm, x, dest, source, like):
     """Send x while a message comes in: if all sent first, and messages waited for their receives, nobody would receive."""
     sending = comm.isend(x, dest)

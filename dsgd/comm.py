@@ -74,6 +74,7 @@ class Comm(Protocol):
     servers: tuple
     dtype: object  # the run's
     reduction: str  # how allreduce sums: "tree", "native" (under MPI), or a name in collectives.REDUCTIONS
+    sent: object  # costs.Sent: messages and bytes, by the written schedules, over this communicator and those split from it
     place: tuple  # rank -> the process that hosts it: under MPI the identity, as one process hosts one rank
 
     def empty(self, n):

@@ -20,6 +20,17 @@ class Traffic(NamedTuple):
     bytes: int
 
 
+class Sent:
+    """What a rank has sent so far: one count for a communicator and all that are split from it."""
+
+    def __init__(self):
+        self.messages = self.bytes = 0
+
+    def add(self, messages, nbytes):
+        self.messages += messages
+        self.bytes += nbytes
+
+
 # --- the collectives of the communicator
 
 

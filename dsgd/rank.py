@@ -176,7 +176,7 @@ class Rank:
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
-        counted = [self.comm.messages, self.comm.bytes, self.local.computed, os.getpid(), self.comm.clock()]
+        counted = [self.comm.sent.messages, self.comm.sent.bytes, self.local.computed, os.getpid(), self.comm.clock()]
         ranks = self.observer.gather(np.array(counted, np.float64).view(np.uint8))
         broken = np.array([not np.isfinite(self.state.x).all()], np.float64)
         if self.observer.allreduce(broken)[0]:

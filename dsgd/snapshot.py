@@ -11,7 +11,7 @@ def hand_in(rank):
     """The bytes of what this rank owns, and of what only it has.   rank: rank.Rank"""
     number = rank.comm.rank
     kept = {f"{number}/own/{name}": array for name, array in rank.state.own.items()}
-    kept[f"{number}/counters"] = np.array([rank.comm.messages, rank.comm.bytes, rank.local.computed])
+    kept[f"{number}/counters"] = np.array([rank.comm.sent.messages, rank.comm.sent.bytes, rank.local.computed])
     if rank.owner:
         kept["x"] = rank.state.x
         kept |= {f"optimizer/{name}": array for name, array in rank.update.slots.items()}
@@ -54,5 +54,7 @@ def take_out(rank, arrays, manifest):
             whole = array.shape == (rank.job.objective.layout.size,) and array.dtype == comm.dtype
             slots[name.removeprefix("optimizer/")] = (array[lo:hi] if whole else array).copy()
     rank.update.slots = slots
-    comm.messages, comm.bytes, rank.local.computed = (int(number) for number in arrays[f"{comm.rank}/counters"])
+    comm.sent.messages, comm.sent.bytes, rank.local.computed = (
+        int(number) for number in arrays[f"{comm.rank}/counters"]
+    )
     rank.progress.state = manifest["progress"]

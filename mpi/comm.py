@@ -10,9 +10,9 @@ import numpy as np
 from mpi4py import MPI
 
 from dsgd.arrays import readonly
-from dsgd.collectives import REDUCTIONS, counted_apart, tree_steps, tree_sum
+from dsgd.collectives import REDUCTIONS, tree_steps, tree_sum
 from dsgd.comm import ANY_SOURCE, ANY_TAG, DTYPES, Header, Message, Roles, require
-from dsgd.costs import traffic
+from dsgd.costs import Sent, traffic
 from dsgd.errors import PeerError
 from dsgd.mpi.requests import RecvRequest, SendRequest, poll
 from dsgd.pool import Pool
@@ -28,9 +28,10 @@ class MPIComm:
         world: an mpi4py communicator of this object's own.  roles: comm.Roles.
         reduction: "tree", the written order; "native", the library's; or the name of the schedule in
             collectives.REDUCTIONS that all-reduces.
+        sent: costs.Sent, the count of the communicator that this one is made of.
     """
 
-    def __init__(self, world, roles=None, dtype=np.float64, reduction="tree"):
+    def __init__(self, world, roles=None, dtype=np.float64, reduction="tree", sent=None):
         self._world, self.rank, self.size = world, world.rank, world.size
         roles = roles or Roles(tuple(range(self.size)), ())
         self.workers, self.servers = roles.workers, roles.servers
@@ -38,7 +39,7 @@ class MPIComm:
         self.place = tuple(range(self.size))
         self.dtype, self.reduction, self._native = np.dtype(dtype), reduction, reduction == "native"
         self._schedule = None if reduction in ("tree", "native") else REDUCTIONS[reduction]
-        self.messages = self.bytes = 0  # sent, by the written schedules
+        self.sent = sent or Sent()
         self.posted = []  # receives without their message, in the order in which they were started
         self._unclaimed = []  # messages that came before their receive was posted, in order
         self._pool = Pool(np.empty)
@@ -57,7 +58,7 @@ class MPIComm:
 
     def isend(self, x, dest, tag=0, header=Header()):
         require(x)
-        self.messages, self.bytes = self.messages + 1, self.bytes + x.nbytes
+        self.sent.add(1, x.nbytes)
         words = np.zeros(WORDS, np.int64)
         words[:4], words[4] = header, DTYPES.index(x.dtype)
         if not x.nbytes:
@@ -123,8 +124,7 @@ class MPIComm:
     def _count(self, kind, arrays, root=0, kept=0):
         for x in arrays:
             require(x)
-        sent = traffic(kind, self.rank, self.size, root, sum(x.nbytes for x in arrays), kept)
-        self.messages, self.bytes = self.messages + sent.messages, self.bytes + sent.bytes
+        self.sent.add(*traffic(kind, self.rank, self.size, root, sum(x.nbytes for x in arrays), kept))
 
     def bcast(self, x, root=0):
         self._count("bcast", [x], root)
@@ -175,12 +175,12 @@ class MPIComm:
     @cached_property
     def _private(self):
         """The same ranks, for the messages of a schedule."""
-        return MPIComm(self._world.Dup(), None, self.dtype)
+        return MPIComm(self._world.Dup(), None, self.dtype, sent=self.sent)
 
     def allreduce(self, x):
         if self._schedule:
             require(x)
-            return counted_apart(self._schedule, self, self._private, x)
+            return self._schedule(self._private, x)
         self._count("allreduce", [x])
         if self._native:
             out = self._pool.take(x.shape[0], x.dtype)
@@ -255,7 +255,7 @@ class MPIComm:
         self._world.Barrier()
 
     def split(self, color, key=0):
-        return MPIComm(self._world.Split(color, key), None, self.dtype, self.reduction)
+        return MPIComm(self._world.Split(color, key), None, self.dtype, self.reduction, self.sent)
 
     def free(self):
         """Give the communicators back; every rank calls this."""

@@ -6,9 +6,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from dsgd.collectives import REDUCTIONS, counted_apart
+from dsgd.collectives import REDUCTIONS
 from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles, require
-from dsgd.costs import traffic
+from dsgd.costs import Sent, traffic
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
 from dsgd.simulator.mailbox import Channel, Envelope, SimRequest
@@ -19,9 +19,10 @@ class SimComm:
 
     Args:
         reduction: "tree", or the name of the schedule in collectives.REDUCTIONS that all-reduces.
+        sent: costs.Sent, the count of the communicator that this one is made of.
     """
 
-    def __init__(self, group, rank, roles, reduction="tree"):
+    def __init__(self, group, rank, roles, reduction="tree", sent=None):
         self.group, self.world, self.rank, self.size = group, group.world, rank, len(group.ranks)
         self.world_rank = group.ranks[rank]
         self.workers, self.servers = roles.workers, roles.servers
@@ -29,7 +30,7 @@ class SimComm:
         self.dtype, self.place = self.world.dtype, group.place
         self.reduction, self._schedule = reduction, None if reduction == "tree" else REDUCTIONS[reduction]
         self._card = self.world.cards[self.world_rank]
-        self.messages = self.bytes = 0  # sent, by the written schedules
+        self.sent = sent or Sent()
         self._number = 0
         self._channels = {}  # by receiver
 
@@ -55,8 +56,7 @@ class SimComm:
         require(x)
         nbytes, network = x.nbytes, self.group.network
         effect = Send(self.world_rank, self.group.ranks[dest], tag, nbytes)
-        self.messages += 1
-        self.bytes += nbytes
+        self.sent.add(1, nbytes)
         world, request = self.world, SimRequest(self, effect)
         if world.trace is not None:
             world.note(effect)
@@ -162,8 +162,7 @@ class SimComm:
         if self.group.network:
             self.world.note(effect)
             if kind != "split":
-                sent = traffic(kind, self.rank, self.size, root, nbytes, kept)
-                self.messages, self.bytes = self.messages + sent.messages, self.bytes + sent.bytes
+                self.sent.add(*traffic(kind, self.rank, self.size, root, nbytes, kept))
         before = _hash(argument) if self.world.check and isinstance(argument, np.ndarray) else None
         result = self.group.meet(self.rank, effect, argument)
         if before and _hash(argument) != before:
@@ -180,12 +179,12 @@ class SimComm:
         if self._schedule is None:
             return self._collective("allreduce", x, [x])
         require(x)
-        return counted_apart(self._schedule, self, self._private, x)
+        return self._schedule(self._private, x)
 
     @cached_property
     def _private(self):
         """The same ranks with mailboxes of their own, for the messages of an all-reduce."""
-        return SimComm(self.group.private, self.rank, Roles(()))
+        return SimComm(self.group.private, self.rank, Roles(()), sent=self.sent)
 
     def reduce_scatter(self, x, counts):
         return self._collective("reduce_scatter", (x, tuple(counts)), [x], kept=counts[self.rank] * x.itemsize)
@@ -208,7 +207,7 @@ class SimComm:
 
     def split(self, color, key=0):
         group, rank = self._collective("split", (color, key))
-        return SimComm(group, rank, Roles(tuple(range(len(group.ranks))), ()), self.reduction)
+        return SimComm(group, rank, Roles(tuple(range(len(group.ranks))), ()), self.reduction, self.sent)
 
     def free(self):
         pass  # memory only: the last reference takes it along

@@ -449,12 +449,12 @@ def check_schedules(comm):
     for name, schedule in REDUCTIONS.items():
         for dtype in (*FLOATS, "int64"):
             for n in lengths(comm):
-                mine, before = part(comm.rank, n).astype(dtype), (comm.messages, comm.bytes)
+                mine, before = part(comm.rank, n).astype(dtype), (comm.sent.messages, comm.sent.bytes)
                 result = schedule(comm, mine)
                 assert same(result, ORDERS[name]([x.astype(dtype) for x in parts(comm, n)])), (name, dtype, n)
                 assert same(mine, part(comm.rank, n).astype(dtype)) and not result.flags.writeable
                 wanted = result.copy()
-                sent = comm.messages - before[0], comm.bytes - before[1]
+                sent = comm.sent.messages - before[0], comm.sent.bytes - before[1]
                 assert sent == allreduce_traffic(name, comm.rank, comm.size, n, mine.itemsize), (name, n)
                 mine[:] = 77
                 assert same(result, wanted)
@@ -467,11 +467,11 @@ def check_binomial_trees(comm):
         for root in range(comm.size):
             mine = part(comm.rank, n)
             for tree, call in ((binomial_bcast, comm.bcast), (binomial_reduce, comm.reduce)):
-                counts = [(comm.messages, comm.bytes)]
+                counts = [(comm.sent.messages, comm.sent.bytes)]
                 results = []
                 for act in (lambda: tree(comm, mine, root), lambda: call(mine, root)):
                     results.append(act())
-                    counts.append((comm.messages, comm.bytes))
+                    counts.append((comm.sent.messages, comm.sent.bytes))
                 assert counts[1][0] - counts[0][0] == counts[2][0] - counts[1][0]
                 assert counts[1][1] - counts[0][1] == counts[2][1] - counts[1][1]
                 assert same(mine, part(comm.rank, n))
@@ -654,6 +654,7 @@ def check_unfit_arrays_are_refused(comm):
     calls = [alone.bcast, alone.reduce, alone.allreduce, alone.gather, alone.allgather]
     calls += [lambda x: alone.reduce_scatter(x, [4]), lambda x: alone.scatter([x]), lambda x: alone.alltoall([x])]
     calls += [lambda x: alone.isend(x, 0), lambda x: alone.send(x, 0)]
+    before = comm.sent.messages, comm.sent.bytes
     unfit = [(name, x, call) for name, x in UNFIT.items() for call in calls]
     unfit += [("a list", [0.0, 1.0], call) for call in (calls[-1], alone.allreduce)]
     for name, x, call in unfit:
@@ -663,7 +664,7 @@ def check_unfit_arrays_are_refused(comm):
             assert "may be sent, not" in str(error), (name, error)
         else:
             raise AssertionError(name)
-    assert (alone.messages, alone.bytes) == (0, 0)
+    assert (comm.sent.messages, comm.sent.bytes) == before
 
 
 # --- groups
@@ -751,14 +752,20 @@ def check_counters(comm):
         ("reduce_scatter", 0, lambda: comm.reduce_scatter(mine, [3] * size)),
     ]
     for kind, root, call in calls:
-        before = comm.messages, comm.bytes
+        before = comm.sent.messages, comm.sent.bytes
         call()
         put_in = nbytes if kind not in ("barrier", "scatter") or kind == "scatter" and comm.rank == root else 0
         sent = traffic(kind, comm.rank, size, root, put_in, kept=min(put_in, 24) if kind in parted else 0)
         if kind == "allreduce":
             sent = allreduce_traffic(comm.reduction, comm.rank, size, n, 8)
-        assert (comm.messages - before[0], comm.bytes - before[1]) == sent, (kind, root)
-    before = comm.messages, comm.bytes
+        assert (comm.sent.messages - before[0], comm.sent.bytes - before[1]) == sent, (kind, root)
+    before = comm.sent.messages, comm.sent.bytes
     swap(comm, mine)
     swap(comm, mine[:0])
-    assert (comm.messages - before[0], comm.bytes - before[1]) == (2, nbytes)
+    assert (comm.sent.messages - before[0], comm.sent.bytes - before[1]) == (2, nbytes)
+    # What is sent over a part of the ranks is sent by this rank.
+    before, group = (comm.sent.messages, comm.sent.bytes), comm.split(comm.rank // 2)
+    group.allreduce(mine)
+    sent = allreduce_traffic(comm.reduction, group.rank, group.size, n, 8)
+    assert (comm.sent.messages - before[0], comm.sent.bytes - before[1]) == sent
+    group.free()

@@ -60,22 +60,29 @@ def read_arguments(argv, launched=False):
     Raises:
         UsageError: in one line, with the nearest valid choice.
     """
-    known = parser()
+    return configure(parse_words(parser(), argv), launched)
+
+
+def parse_words(known, argv):
+    """{flag: text} of a command line, None where it was not given.   known: a Parser
+
+    Raises:
+        UsageError: for a flag that is unknown, or given twice.
+    """
     namespace, unknown = known.parse_known_args(argv)
     names = [name for action in known._actions for name in action.option_strings if name.startswith("--")]
     if unknown:
         word = unknown[0].partition("=")[0]
-        raise UsageError(
-            f"unknown argument {unknown[0]!r}; "
-            + (nearest(word, names) if word.startswith("-") else "flags begin with --; choices:").partition("choices:")[
-                0
-            ]
-            + "see --help"
-        )
+        hint = nearest(word, names) if word.startswith("-") else "flags begin with --; choices:"
+        raise UsageError(f"unknown argument {unknown[0]!r}; {hint.partition('choices:')[0]}see --help")
     for name in names:
         if sum(word.partition("=")[0] == name for word in argv) > 1:
             raise UsageError(f"{name} is given twice; keep one of them")
-    values = vars(namespace)
+    return vars(namespace)
+
+
+def configure(values, launched=False):
+    """(Config, whether to print it and stop) of what parse_words gave: with --config the file's, with --resume the folder's."""
     file, shown = values.pop("config"), values.pop("print_config")
     given = {key: value for key, value in values.items() if value is not None}
     going_on = given.keys() >= {"resume", "output"} and not file

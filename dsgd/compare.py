@@ -9,15 +9,15 @@ import time
 from argparse import SUPPRESS
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from itertools import islice
 
-from dsgd.arguments import parser, read_arguments, to_toml
+from dsgd.arguments import configure, parse_words, parser, to_toml
+from dsgd.command import run_command
 from dsgd.errors import DsgdError, UsageError
 from dsgd.folder import describe, numbered
 from dsgd.prepare import prepare
 from dsgd.records import write_json
 from dsgd.runner import open_backend, run
-from dsgd.specs import convert, nearest
+from dsgd.specs import convert
 
 COMPARISON, PICTURE = "comparison.json", "comparison.png"
 CENTRALISED = "sgd"  # what the others are compared with: on one rank, whatever --workers says
@@ -38,9 +38,10 @@ def main(argv):
     """Compare as the command line says, print the table, write the files; returns the exit code."""
     from threadpoolctl import threadpool_limits
 
-    if {"-h", "--help"} & set(argv):
-        command_line().print_help()
-        return 0
+    from dsgd.mpi.launch import launched
+
+    if launched()[0]:
+        raise UsageError("a comparison simulates its ranks in one process; start it without mpirun")
     algorithms, workers, config, shown = read(argv)
     if shown:
         print(to_toml(config))
@@ -73,25 +74,13 @@ def command_line():
 
 def read(argv):
     """(algorithms, workers, Config, whether to print it and stop) of a command line."""
-    known = {name: action for action in command_line()._actions for name in action.option_strings}
-    algorithms, own, flags, words = [], [], [], iter(argv)
-    for word in words:
-        name = word.partition("=")[0]
-        refuse([key for key in REFUSED if name == f"--{key}"])
-        if word.startswith("-") and name not in known:
-            hint = nearest(name, list(known)).partition("choices:")[0]
-            raise UsageError(f"unknown argument {word!r}; {hint}see --help")
-        part = algorithms if not word.startswith("-") else own if name == "--workers" else flags
-        part.append(word)
-        if word in known and known[word].nargs is None:
-            part += islice(words, 1)  # its value
-    if sum(word.startswith("--workers") for word in own) > 1:
-        raise UsageError("--workers is given twice; keep one of them")
-    given = command_line().parse_args(own).workers
-    workers = WORKERS if given is None else convert("--workers", given, int)
+    values = parse_words(command_line(), argv)
+    algorithms, workers = values.pop("algorithms"), values.pop("workers")
+    refuse([key for key in REFUSED if values[key] is not None])
+    workers = WORKERS if workers is None else convert("--workers", workers, int)
     if workers < 1:
         raise UsageError(f"--workers {workers} must be at least 1")
-    config, shown = read_arguments(flags)
+    config, shown = configure(values)
     refuse([key for key in REFUSED if getattr(config, key)])  # in a --config file
     return algorithms or ALGORITHMS, workers, config, shown
 
@@ -223,24 +212,5 @@ def save(comparison, folder, plot):
         raise UsageError(f"--output {folder}: {error.strerror or error}") from None
 
 
-def entry():
-    """The exit code of the command; what goes wrong is told in one line."""
-    from dsgd.mpi.launch import launched, say
-
-    try:
-        if launched()[0]:
-            raise UsageError("a comparison simulates its ranks in one process; start it without mpirun")
-        return main(sys.argv[1:])
-    except DsgdError as error:
-        say(str(error))
-        return error.code
-    except MemoryError as error:
-        say(f"out of memory ({error}); a smaller network, data set or --workers may fit")
-        return 70
-    except KeyboardInterrupt:
-        say("interrupted; nothing was written")
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(entry())
+    sys.exit(run_command(main, "interrupted; nothing was written"))

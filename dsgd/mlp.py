@@ -1,5 +1,6 @@
 """The network: one loop forward and one loop backward over a range of layers.  The whole network is the case of all."""
 
+from copy import copy
 from math import sqrt
 from typing import NamedTuple
 
@@ -90,6 +91,14 @@ class Workspace:
         self.d = {l: empty(l) for l in layers if l > 0}
         self.ones = xp.ones(rows, dtype=like.dtype)
         self.masks = None  # of the dropout, {l: (B, widths[l + 1])}, drawn on the way forward
+
+    def part(self, rows):
+        """The first rows of the same memory, as a workspace of its own."""
+        part = copy(self)
+        for name in "ahzd":
+            setattr(part, name, {l: array[:rows] for l, array in getattr(self, name).items()})
+        part.ones = self.ones[:rows]
+        return part
 
 
 def forward(net, params, a0, work, layers):

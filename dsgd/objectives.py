@@ -31,7 +31,8 @@ class Supervised:
         self.samples = len(data.X)
         self.layers = range(net.depth)
         self._weights = [a * b for a, b in zip(net.widths, net.widths[1:])]
-        self._passes = {}  # rows -> (batch, targets, workspace); a gradient is never interrupted, so ranks can share them
+        self._largest = None  # (batch, targets, workspace) for as many rows as a pass has had so far
+        self._passes = {}  # rows -> the same for that many; a gradient is never interrupted, so ranks can share them
 
     @property
     def labels(self):
@@ -49,16 +50,21 @@ class Supervised:
     def draw(self, rows):
         """The samples `rows` (B,) as arrays (X (B, n_in), y (B,) or (B, n_out)), valid until the next draw of B rows."""
         if len(rows) not in self._passes:
-            X, y = self.data.X, self.data.y
-            self._passes[len(rows)] = (
-                np.empty((len(rows), *X.shape[1:]), X.dtype),
-                np.empty((len(rows), *y.shape[1:]), y.dtype),
-                self.workspace(len(rows), X, self.layers),
-            )
+            self._passes[len(rows)] = self._arrays(len(rows))
         batch, targets, _ = self._passes[len(rows)]
         np.take(self.data.X, rows, axis=0, out=batch, mode="clip")  # clip: rows are valid, and NumPy then skips a copy
         np.take(self.data.y, rows, axis=0, out=targets, mode="clip")
         return batch, targets
+
+    def _arrays(self, rows):
+        """(batch, targets, workspace): the first rows of the largest.  Shards give parts of many sizes, which add up."""
+        if self._largest is None or rows > len(self._largest[0]):
+            X, y = self.data.X, self.data.y
+            batch, targets = (np.empty((rows, *part.shape[1:]), part.dtype) for part in (X, y))
+            self._largest = batch, targets, self.workspace(rows, X, self.layers)
+            self._passes.clear()
+        batch, targets, work = self._largest
+        return batch[:rows], targets[:rows], work.part(rows)
 
     def views(self, flat, layers=None, offset=0):
         """Named views of a parameter or gradient vector, or of the range of it that holds `layers`."""

@@ -34,7 +34,7 @@ MAY_NOT_IMPORT = {
 }
 IMPORTED_ONLY_BY = {
     "dsgd.simulator": "dsgd.simulator dsgd.runner",
-    "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train",
+    "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare",
     "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",

@@ -50,7 +50,7 @@ def test_without_a_virtual_clock_time_is_time():
 
 def test_regression_has_no_accuracy_and_says_so():
     accuracy = figure({"sgd": records(accuracy=False)}).axes[2]
-    assert texts(accuracy) == ["regression: no accuracy"]
+    assert texts(accuracy) == ["neither accuracy nor R²"]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,11 @@ def test_every_algorithm_has_its_row():
 def test_the_tables_are_those_of_the_registries():
     """python docs/tables.py writes them."""
     done = subprocess.run(
-        [sys.executable, "-c", "import tables; print(tables.filled(tables.README.read_text(encoding='utf-8')), end='')"],
+        [
+            sys.executable,
+            "-c",
+            "import tables; print(tables.filled(tables.README.read_text(encoding='utf-8')), end='')",
+        ],
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'docs'}", "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",

@@ -152,7 +152,9 @@ def test_the_plateau_and_the_patience_count(tmp_path, monkeypatch):
 def test_a_schedule_over_the_whole_run_is_not_stretched(tmp_path):
     row = DATA | dict(algorithm="data-parallel", simulate=2, output=str(tmp_path / "run"))
     dsgd.run(**row, schedule="cosine", steps=5)
-    with pytest.raises(UsageError, match="spans the whole run, 5 steps, and cannot go on to 9; give a schedule its length .T_max="):
+    with pytest.raises(
+        UsageError, match="spans the whole run, 5 steps, and cannot go on to 9; give a schedule its length .T_max="
+    ):
         dsgd.run(**row, schedule="cosine", steps=9, resume=True)
     row["output"] = str(tmp_path / "explicit")
     dsgd.run(**row, schedule="cosine:T_max=9", steps=5)

@@ -16,8 +16,9 @@ test: $(VENV)/test  ## install, and run the test suite
 bench: $(VENV)/test  ## the benchmarks that the README quotes
 	$(ABOVE) python -m benchmarks
 
-tables: $(VENV)/test  ## write the README's tables anew, from the registries
+tables: $(VENV)/test  ## write the tables of README.md and docs/faults.md anew, from registries and tests
 	$(ABOVE) python docs/tables.py
+	$(ABOVE) python docs/fault_matrix.py
 
 golden: $(VENV)/test  ## write the golden traces anew; look at the diff
 	$(ABOVE) DSGD_GOLDEN=write python -m pytest tests/test_golden.py

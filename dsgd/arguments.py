@@ -11,7 +11,7 @@ from dsgd.config import Config
 from dsgd.errors import UsageError
 from dsgd.specs import convert, nearest
 
-GROUPS = ("data", "model", "optimizer", "distribution", "output")
+GROUPS = ("data", "model", "optimizer", "distribution", "faults", "output")
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,6 +101,7 @@ def read_folder(folder, launched):
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         values.pop("epochs" if values["steps"] else "steps")
+        values.pop("faults", None)  # they are asked for anew or not at all
     except FileNotFoundError:
         raise UsageError(f"{folder} holds no run to resume; leave out --resume to start one there") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

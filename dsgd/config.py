@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from dsgd.algorithms import ALGORITHMS
 from dsgd.collectives import REDUCTIONS
 from dsgd.errors import UsageError
+from dsgd.faults import FAULTS, read_faults
 from dsgd.layers import ACTIVATIONS, LOSSES
 from dsgd.mlp import INITS
 from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS
@@ -71,6 +72,10 @@ class Config:
     simulate: int = flag("distribution", 0, "ranks in this process, on a virtual clock, instead of mpirun's", "N")
     threads: int = flag("distribution", 1, "BLAS threads of a worker")
     device: str = flag("distribution", "cpu", "cpu; gpu is not there yet")
+    timeout: float = flag("faults", 600.0, "seconds without progress after which a job ends; 0 for never", "SECONDS")
+    debug_collectives: bool = flag("faults", False, "compare every collective over the ranks, and name what differs")
+    check_replicas: int = flag("faults", 0, "steps between comparisons of the workers' parameters; 0 for none", "STEPS")
+    faults: str = flag("faults", "", "faults on purpose: " + ", ".join(FAULTS), "'KIND:option=value,...; ...'")
     output: str = flag("output", "", "folder of the run; runs/NUMBER-ALGORITHM by default", "FOLDER")
     resume: bool = flag("output", False, "continue the run in --output")
     checkpoint_every: int = flag("output", 0, "steps between checkpoints; 0 for one at the end", "STEPS")
@@ -95,14 +100,15 @@ class Config:
         if self.device == "gpu":
             raise UsageError("--device gpu is not there yet; leave it out to train on the CPU")
         make_schedule(self.schedule, lr=1.0, steps=1)
+        read_faults(self.faults)
         self._check_combinations()
 
     def _check_numbers(self):
         for name, least in (("batch_size", 1), ("epochs", 1), ("threads", 1)):
             self._at_least(name, least)
-        for name in ("steps", "simulate", "checkpoint_every", "log_every", "seed", "warmup_steps", "patience"):
+        for name in ("steps", "simulate", "checkpoint_every", "log_every", "seed", "warmup_steps", "patience", "check_replicas"):
             self._at_least(name, 0)
-        for name in ("lr", "l1", "l2", "clip_norm", "tolerance"):
+        for name in ("lr", "l1", "l2", "clip_norm", "tolerance", "timeout"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} must be a positive number")
         if not 0 <= self.dropout < 1:
@@ -171,6 +177,7 @@ class Config:
     def identity(self):
         """{key: value} of all that a resumed run must have in common with the run it continues."""
         free = ("epochs", "steps", "simulate", "output", "resume", "quiet", "no_plot")
+        free += ("timeout", "debug_collectives", "check_replicas", "faults")
         return {key: value for key, value in asdict(self).items() if key not in free}
 
     def digest(self):

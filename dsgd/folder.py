@@ -158,4 +158,5 @@ def describe(job, backend):
         "ranks": backend.size,
         "config digest": job.config.digest(),
         "data digest": job.manifest["data"],
+        "faults": job.faults.text,
     }

@@ -16,15 +16,16 @@ class Local:
         comm: this rank's communicator.  objective: see objectives.  sampler: see sampling.
         rest: an asynchronous algorithm lets all ranks come to rest every so many steps, so that they can be saved;
             0 for only at the end.  wish: not empty once a signal asked to stop after this step.
+        strikes: strike.Strikes, faults on purpose; None without.
     """
 
-    def __init__(self, comm, objective, sampler, rest=0, wish=()):
+    def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None):
         self.comm, self.objective, self.sampler = comm, objective, sampler
         self.computed = 0  # samples whose gradient this rank computed, counted here and nowhere else
         self.fault = (
             None  # where its last gradient was not finite: (step, first element of x or -1 for the loss, elements)
         )
-        self.rest, self.wish = rest, wish
+        self.rest, self.wish, self.strikes = rest, wish, strikes
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 
@@ -62,6 +63,8 @@ class Local:
 
     def sign(self, packet, g, t, samples, loss, offset=0):
         """Write the four numbers in front of a packet, for the gradient g of the range of x that begins at `offset`."""
+        if self.strikes:
+            self.strikes.poison(g, t)
         packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
         packet[BAD] = self._check(g, t, offset, loss)
         return packet

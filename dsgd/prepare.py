@@ -1,15 +1,19 @@
 """From a configuration to a Job: data, network, roles and batches, every combination checked before the first step."""
 
+import os
+
 import dsgd
 from dsgd.algorithms import ALGORITHMS
 from dsgd.data import load
 from dsgd.errors import UsageError
+from dsgd.faults import read_faults
 from dsgd.mlp import MLP
 from dsgd.objectives import Supervised
 from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
 
+RESTARTS = "DSGD_RESTARTS"  # environment: how often dsgd.launch has started this run again
 LR_BATCH = 32  # the batch for which --lr is meant under --lr-scaling linear
 
 
@@ -23,6 +27,10 @@ def prepare(config, backend, objective=None):
     config = config.settle(backend.size)
     config.check_algorithm()
     name, options = config.parse_algorithm()
+    faults = read_faults(config.faults, config.seed)
+    faults.refuse(backend.size, backend.virtual)
+    if os.environ.get(RESTARTS, "0") != "0":
+        faults = faults.after_restart()
     data = "objective"
     if objective is None:
         objective, data = network(config)
@@ -53,6 +61,7 @@ def prepare(config, backend, objective=None):
         steps=steps,
         lr=config.lr * scaling(config, roles),
         virtual=backend.virtual,
+        faults=faults,
         manifest={"config": config.identity(), "ranks": backend.size, "data": data} | spans,
     )
 

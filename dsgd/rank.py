@@ -15,6 +15,7 @@ from dsgd.schedules import make_schedule
 from dsgd.snapshot import hand_in, join, take_out
 from dsgd.specs import build
 from dsgd.state import ALONE, State
+from dsgd.strike import Strikes
 from dsgd.update import Update
 
 
@@ -31,6 +32,7 @@ class Job(NamedTuple):
     lr: float  # the step size that the schedule starts from
     virtual: bool  # whether the clock is
     manifest: dict  # what to write into checkpoints beside the step
+    faults: object  # faults.Faults
     restored: tuple | None = None  # (arrays, manifest) of the checkpoint to go on from
     folder: object = None  # where checkpoints go
     recorder: object = None  # rank 0's; None in processes that do not host it
@@ -46,7 +48,8 @@ class Rank:
 
     def __init__(self, job, comm, observer):
         self.job, self.comm, self.observer = job, comm, observer
-        self.local = Local(comm, job.objective, job.sampler, job.config.checkpoint_every, job.wish)
+        self.strikes = Strikes(job.faults, comm.rank, job.virtual)
+        self.local = Local(comm, job.objective, job.sampler, job.config.checkpoint_every, job.wish, self.strikes)
         owned = {rank: (lo, hi) for rank, lo, hi in job.roles.owners}
         self.owner = comm.rank in owned
         self.lo, self.hi = owned.get(comm.rank, (0, job.objective.layout.size))
@@ -84,6 +87,7 @@ class Rank:
         saved, stopped = state.t, False
         while not stopped and not self.progress.converged:
             self.update.watch = self._due(self.state.t + 1) or self.state.t + 1 == job.steps
+            self.strikes.before(self.state)
             try:
                 alone = next(program) == ALONE
             except StopIteration:

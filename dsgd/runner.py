@@ -96,6 +96,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
                 dtype=config.dtype,
                 start=start,
                 reduction=config.reduction,
+                faults=job.faults,
             )
         finally:
             if job.recorder:

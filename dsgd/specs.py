@@ -27,9 +27,9 @@ def choose(what, word, table):
 
 @lru_cache
 def options(function):
-    """The options of a part, {name: parameter}: its keyword-only parameters that have a default."""
+    """The options of a part, {name: parameter}: its keyword-only parameters that have a default; from_ is named from."""
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+    return {p.name.rstrip("_"): p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
 
 def convert(where, text, kind):

@@ -76,6 +76,8 @@ def announce(job, backend):
             f"not rescaled; the {workers} pushes of a clock move x about as far as {workers} synchronous steps",
             flush=True,
         )
+    if config.faults:
+        print(f"faults on purpose: {config.faults}", flush=True)
     sizes = getattr(job.sampler, "sizes", None)
     if sizes:
         print(

@@ -66,7 +66,7 @@ class MPIBackend:
         """Give the communicator back; every rank calls this."""
         self._comm.free()
 
-    def run(self, main, *, roles, dtype, start, reduction):
+    def run(self, main, *, roles, dtype, start, reduction, faults):
         """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere."""
         comm = MPIComm(self._world.Dup(), roles, dtype, reduction)
         observer = MPIComm(self._world.Dup(), roles, dtype)

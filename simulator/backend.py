@@ -32,8 +32,8 @@ class SimulatorBackend:
     def close(self):
         """Nothing to give back."""
 
-    def run(self, main, *, roles, dtype, start, reduction):
+    def run(self, main, *, roles, dtype, start, reduction, faults):
         """main(comm, observer) on every rank; returns rank 0's result."""
-        facts = dict(roles=roles, dtype=dtype, start=start, reduction=reduction, network=Network())
+        facts = dict(roles=roles, dtype=dtype, start=start, reduction=reduction, faults=faults, network=Network())
         self.world = World(self.size, **facts | self._options)
         return self.world.run(lambda rank: main(self.world.comm(rank), self.world.observer(rank)))[0]

@@ -28,6 +28,7 @@ class World:
         check: hash every buffer on its way, and name who changed one.
         trace: keep every effect in `trace`, a list of (time, effect).
         start: virtual time at which the ranks start, s.
+        faults: faults.Faults, of which the world has those of time and messages; None for none.
         reduction: "tree", the written order, or how else the ranks all-reduce: a name in collectives.REDUCTIONS.
     """
 
@@ -44,6 +45,7 @@ class World:
         trace=False,
         start=0.0,
         reduction="tree",
+        faults=None,
     ):
         self.size, self.dtype = size, np.dtype(dtype)
         self.roles = roles or Roles(tuple(range(size)), ())
@@ -52,7 +54,7 @@ class World:
         self.cards = [Card(self.kernel) for _ in range(size)]
         self.pool = Pool(np.empty)
         self.trace = [] if trace else None
-        self.check = check
+        self.check, self.faults = check, faults
         self.tasks = [None] * size
         self.waits = [None] * size  # the effect in which each rank is suspended
         self._carrier, self._reduction = CARRIERS[carrier], reduction

@@ -1,0 +1,52 @@
+"""What a fault that happens in one step does to one rank.  Which there are, and how they are written: faults.py.
+
+The other kinds are about time and messages: the simulator's network and the MPI communicator have them.
+"""
+
+import os
+import signal
+
+import numpy as np
+
+from dsgd.errors import PeerError
+from dsgd.faults import ONCE
+
+
+class Strikes:
+    """The faults of one rank that strike once.
+
+    Args:
+        faults: faults.Faults.  virtual: whether the rank is simulated, so that only the run can be ended, not a process.
+    """
+
+    def __init__(self, faults, rank, virtual):
+        self.rank, self.virtual = rank, virtual
+        self._left = {(fault.kind, fault.options["step"]): fault for fault in faults.on(rank, *ONCE)}
+
+    def before(self, state):
+        """Called before each step: kill the rank, or flip a bit of its x."""
+        if not self._left:
+            return
+        step = state.t + 1
+        if self._left.pop(("kill", step), None):
+            if self.virtual:
+                raise PeerError(
+                    f"rank {self.rank} was killed before step {step} (--faults); --resume goes on from the last checkpoint"
+                )
+            os.kill(os.getpid(), signal.SIGKILL)
+        flip = self._left.pop(("flip", step), None)
+        if flip:
+            state.x = flipped(state.x, flip.options["bit"])
+
+    def poison(self, g, t):
+        """Called with the gradient g (n,) of step t, counted from 0: write a NaN into it."""
+        if self._left and self._left.pop(("nan", t + 1), None) and len(g):
+            g[len(g) // 2] = np.nan
+
+
+def flipped(x, bit):
+    """x (n,) with one bit changed: in place, or as a copy where the rank may not write to it (others share it)."""
+    x = x if x.flags.writeable else x.copy()
+    bit %= 8 * x.nbytes
+    x.view(np.uint8)[bit // 8] ^= 1 << bit % 8
+    return x

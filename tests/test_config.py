@@ -112,7 +112,7 @@ def test_a_resumed_run_takes_its_flags_from_its_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(asdict(run)))
     assert read("--resume", "--output", str(tmp_path)) == replace(run, resume=True, faults="")
     assert read("--resume", "--output", str(tmp_path), "--steps", "9") == replace(
-        run, resume=True, epochs=Config.epochs, steps=9
+        run, resume=True, faults="", epochs=Config.epochs, steps=9
     )
 
 

@@ -59,7 +59,9 @@ def page():
     for row, (what, promise, tests) in rows().items():
         if row[0] != group:
             group = row[0]
-            lines.append(f"\n## {GROUPS[group]}\n\n| row | what goes wrong | what is promised | tests |\n| --- | --- | --- | --- |\n")
+            lines.append(
+                f"\n## {GROUPS[group]}\n\n| row | what goes wrong | what is promised | tests |\n| --- | --- | --- | --- |\n"
+            )
         files = {}
         for file, test in tests:
             files.setdefault(file, []).append(re.sub("^test_", "", test).replace("_", " "))

@@ -56,6 +56,9 @@ class Config:
         "optimizer", 0.0, "stop once the mean loss of an epoch (or --log-every steps) no longer falls by more", "LOSS"
     )
     patience: int = flag("optimizer", 0, f"... that many times in a row (default: {PATIENCE})", "TIMES")
+    stop_on_divergence: int = flag(
+        "optimizer", 0, "stop once that mean loss was over 10 times the best so far, this many times in a row", "TIMES"
+    )
     seed: int = flag("optimizer", 0, "of everything random")
     algorithm: str = flag(
         "distribution",
@@ -106,7 +109,17 @@ class Config:
     def _check_numbers(self):
         for name, least in (("batch_size", 1), ("epochs", 1), ("threads", 1)):
             self._at_least(name, least)
-        for name in ("steps", "simulate", "checkpoint_every", "log_every", "seed", "warmup_steps", "patience", "check_replicas"):
+        for name in (
+            "steps",
+            "simulate",
+            "checkpoint_every",
+            "log_every",
+            "seed",
+            "warmup_steps",
+            "patience",
+            "check_replicas",
+            "stop_on_divergence",
+        ):
             self._at_least(name, 0)
         for name in ("lr", "l1", "l2", "clip_norm", "tolerance", "timeout"):
             if not 0 <= getattr(self, name) < float("inf"):
@@ -142,8 +155,15 @@ class Config:
                 if self.reduction in REDUCTIONS
                 else f"--reduction {self.reduction}: {name} has no reduction over workers; leave it out"
             )
+        replicas = ALGORITHMS[name].replicas and options.get("consistency") != "asp"
+        if self.check_replicas and not replicas:
+            raise UsageError(f"--check-replicas: the workers of {self.algorithm} do not hold the same x; leave it out")
         if options.get("consistency") == "asp":
-            agreed = {"--tolerance": self.tolerance, "--schedule plateau": self.schedule.startswith("plateau")}
+            agreed = {
+                "--tolerance": self.tolerance,
+                "--stop-on-divergence": self.stop_on_divergence,
+                "--schedule plateau": self.schedule.startswith("plateau"),
+            }
             for what in [what for what, given in agreed.items() if given]:
                 raise UsageError(
                     f"{what} needs a loss that all ranks agree on, and asynchronous ranks do not; leave it out"

@@ -41,6 +41,10 @@ class NonFiniteGradient(DsgdError):
     """A NaN or an infinity in a gradient: x is not to be trusted from here on."""
 
 
+class ReplicasDiffer(DsgdError):
+    """Workers that should hold the same parameters do not."""
+
+
 class PeerError(DsgdError):
     """A rank that did not answer in time."""
 

@@ -2,8 +2,11 @@
 
 import os
 
+import numpy as np
+
 import dsgd
 from dsgd.algorithms import ALGORITHMS
+from dsgd.checkpoint import digest
 from dsgd.data import load
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
@@ -117,4 +120,9 @@ def facts(job):
         "output": bool(job.config.output),
         "dsgd": dsgd.__version__,
     }
-    return job.manifest["config"] | free | {"shapes": shapes, "data digest": job.manifest["data"]}
+    start = None if job.virtual else digest(job.objective.start(job.config.seed, np.dtype(job.config.dtype)))
+    return (
+        job.manifest["config"]
+        | free
+        | {"shapes": shapes, "data digest": job.manifest["data"], "initial parameters": start}
+    )

@@ -4,26 +4,33 @@ The loss of a step rides with its gradient, so all ranks have the same numbers a
 A period is an epoch, or --log-every steps.
 """
 
-KEPT = ("samples", "loss", "best", "stalled", "converged")
+KEPT = ("samples", "loss", "best", "stalled", "converged", "raised", "diverged")
+DIVERGED = 10.0  # times the best mean loss
 
 
 class Progress:
     """Converged: the mean loss of a period was not below the best one so far by more than `tolerance`, `patience` times
-    in a row; never with patience 0.
+    in a row; never with patience 0.  Diverged: it was over 10 times the best one so far, `divergence` times in a row.
 
     Args:
         period: steps in a period.  schedule: schedules.Schedule, whose plateau is told each mean loss.
     """
 
-    def __init__(self, period, schedule, tolerance=0.0, patience=0):
+    def __init__(self, period, schedule, tolerance=0.0, patience=0, divergence=0):
         self.period, self.plateau = period, schedule.plateau
-        self.tolerance, self.patience = tolerance, patience
+        self.tolerance, self.patience, self.divergence = tolerance, patience, divergence
         self.samples, self.loss = 0, 0.0  # since the period began
         self.best, self.stalled, self.converged = float("inf"), 0, False
+        self.raised, self.diverged = 0, False
 
     @property
     def needed(self):
-        return bool(self.patience or self.plateau)
+        return bool(self.patience or self.plateau or self.divergence)
+
+    @property
+    def ended(self):
+        """What ends the run: "convergence", "divergence", or None."""
+        return "convergence" if self.converged else "divergence" if self.diverged else None
 
     def read(self, heads, step):
         """Take in the agreed numbers of the step that was just done, the last of `heads`."""
@@ -34,6 +41,8 @@ class Progress:
         mean, self.samples, self.loss = self.loss / self.samples, 0, 0.0
         if self.plateau:
             self.plateau.observe(mean)
+        self.raised = self.raised + 1 if mean > DIVERGED * self.best else 0
+        self.diverged = bool(self.divergence) and self.raised >= self.divergence
         self.stalled = 0 if mean < self.best - self.tolerance else self.stalled + 1
         self.best = min(self.best, mean)
         self.converged = bool(self.patience) and self.stalled >= self.patience
@@ -48,7 +57,7 @@ class Progress:
     @state.setter
     def state(self, saved):
         for key in KEPT:
-            setattr(self, key, saved[key])
+            setattr(self, key, saved.get(key, getattr(self, key)))  # older checkpoints know less
         self.best = float("inf") if self.best is None else self.best
         if self.plateau:
             self.plateau.state = saved["plateau"]

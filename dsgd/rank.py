@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dsgd.checkpoint import save
-from dsgd.errors import NonFiniteGradient
+from dsgd.errors import NonFiniteGradient, ReplicasDiffer
 from dsgd.local import Local
 from dsgd.norms import Norms
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.progress import Progress
+from dsgd.replicas import differences, hashes
 from dsgd.schedules import make_schedule
 from dsgd.snapshot import hand_in, join, take_out
 from dsgd.specs import build
@@ -59,7 +60,9 @@ class Rank:
         optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
         self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2)
         self.schedule = make_schedule(config.schedule, lr=job.lr, steps=job.steps, warmup=config.warmup_steps)
-        self.progress = Progress(config.log_every or epoch, self.schedule, config.tolerance, config.patience)
+        self.progress = Progress(
+            config.log_every or epoch, self.schedule, config.tolerance, config.patience, config.stop_on_divergence
+        )
         if job.restored:
             take_out(self, *job.restored)
         else:
@@ -72,7 +75,8 @@ class Rank:
             return self._run()
 
     def _run(self):
-        job, state, every = self.job, self.state, self.job.config.checkpoint_every
+        job, state, config = self.job, self.state, self.job.config
+        every = config.checkpoint_every
         program = job.algorithm.run(
             self.comm,
             self.local,
@@ -85,7 +89,7 @@ class Rank:
         if self.recorder:
             self.recorder.start()
         saved, stopped = state.t, False
-        while not stopped and not self.progress.converged:
+        while not stopped and not self.progress.ended:
             self.update.watch = self._due(self.state.t + 1) or self.state.t + 1 == job.steps
             self.strikes.before(self.state)
             try:
@@ -95,11 +99,13 @@ class Rank:
             except NonFiniteGradient as error:
                 raise self._explain(error) from None
             stopped = not alone and self.state.stop
+            if config.check_replicas and self.state.t % config.check_replicas == 0:
+                self._check_replicas()
             self._observe(alone)
-            if not alone and (stopped or self.progress.converged or every and self.state.t % every == 0):
+            if not alone and (stopped or self.progress.ended or every and self.state.t % every == 0):
                 self._save()
                 saved = self.state.t
-        return self._finish(saved, "signal" if stopped else "convergence" if self.progress.converged else "steps")
+        return self._finish(saved, "signal" if stopped else self.progress.ended or "steps")
 
     def _due(self, t):
         """Whether a record is made at step t, by the number of the step alone."""
@@ -112,7 +118,7 @@ class Rank:
         if self.progress.needed:
             self.progress.read(state.heads, state.t)
         if job.roles.synchronous:
-            evaluate = state.t % job.sampler.steps_per_epoch == 0 or self.progress.converged
+            evaluate = state.t % job.sampler.steps_per_epoch == 0 or bool(self.progress.ended)
         else:
             evaluate = not alone and self.together
         x = self._whole() if evaluate and self.together else state.x
@@ -142,6 +148,14 @@ class Rank:
             return None
         return self.norms.by_array(sums)
 
+    def _check_replicas(self):
+        """Raise on every rank if a worker's x is not that of the others."""
+        layout, workers = self.job.objective.layout, self.job.roles.workers
+        mine = hashes(layout, self.state.x) if self.comm.worker is not None else np.zeros(0, np.uint8)
+        found = differences(layout, self.observer.allgather(mine), workers, self.state.t)
+        if found:
+            raise self._agreed(found, ReplicasDiffer)
+
     def _explain(self, error):
         """The error of a non-finite gradient, with rank and layer, the same on every rank."""
         if not self.job.roles.synchronous:
@@ -153,9 +167,9 @@ class Rank:
                 return self._agreed(self.local.describe_fault(rank, fault))
         return self._agreed(str(error))
 
-    def _agreed(self, text):
+    def _agreed(self, text, kind=NonFiniteGradient):
         """An error that every rank raises at this point."""
-        error = NonFiniteGradient(text)
+        error = kind(text)
         error.agreed = True
         return error
 

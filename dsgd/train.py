@@ -3,7 +3,7 @@
 import os
 import sys
 
-from dsgd.command import run_command
+from dsgd.command import run_command, say
 
 
 def main(argv, backend=None):
@@ -16,6 +16,7 @@ def main(argv, backend=None):
 
     from dsgd.arguments import read_arguments, to_toml
     from dsgd.runner import run
+    from dsgd.watch import REMEDY
 
     first = backend is None or backend.main
     if not first:
@@ -29,7 +30,7 @@ def main(argv, backend=None):
     config = config.settle(backend.size if backend else max(1, config.simulate))
     if not config.output and not config.resume:
         config = replace(config, output=f"runs/*-{config.algorithm.partition(':')[0]}")  # * becomes a number
-    wish, restore_signals = stop_on_signal(config)
+    wish, restore_signals = stop_on_signal(config, launched=backend is not None)
     try:
         result = run(config, backend=backend, wish=wish, announce=announce if first and not config.quiet else None)
     finally:
@@ -40,16 +41,25 @@ def main(argv, backend=None):
         )
     if first:
         report(result)
-    return 128 + wish[0] if wish else 0
+        if result.summary["ended_by"] == "divergence":
+            say(f"the loss has diverged; {REMEDY['exploding']}")
+            return 70
+    return wish[0] if wish else 0
 
 
-def stop_on_signal(config):
-    """(wish, undo): the first Ctrl-C or SIGTERM is a wish to stop after the step and save; the second ends at once.
+def stop_on_signal(config, launched):
+    """(wish, undo): the first Ctrl-C, SIGTERM or SIGUSR1 is a wish to stop after the step and save; the second ends at once.
 
-    Only synchronous algorithms agree on a step to stop at; an asynchronous run is ended by the first.
+    The wish is the exit code, 130 or 143; SIGUSR1 is what job schedulers send before they end a job.  Only synchronous
+    algorithms agree on a step to stop at; an asynchronous run is ended by the first.
+
+    Args:
+        launched: whether a launcher started this rank.  It may then be waiting inside MPI, where Python cannot handle a
+            signal: the second must have the system's own effect.
     """
     import signal
 
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
     wish, before = [], {}
 
     def undo():
@@ -58,11 +68,13 @@ def stop_on_signal(config):
         before.clear()
 
     def handle(number, frame):
-        wish.append(int(number))
+        wish.append(codes[number])
         undo()
+        if launched:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     if config.parse_algorithm()[1].get("consistency") != "asp":
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handle) for number in codes}
     return wish, undo
 
 
@@ -108,7 +120,12 @@ def report(result):
     else:
         r2 = summary["test_r2"]
         score = f"test loss {summary['test_loss']:.6g}" if r2 is None else f"test R² {r2:.4f}"
-    ended = {"steps": "{} steps done", "convergence": "converged at step {}", "signal": "stopped at step {}"}
+    ended = {
+        "steps": "{} steps done",
+        "convergence": "converged at step {}",
+        "signal": "stopped at step {}",
+        "divergence": "diverged at step {}",
+    }
     end = ended[summary["ended_by"]].format(summary["steps"])
     print(f"{score}, parameters sha256 {summary['params_sha256'][:16]}, {result.folder}, {end}", flush=True)
 

@@ -266,7 +266,20 @@ def test_a_launcher_of_another_library_is_refused_once(size, rank, tmp_path):
 # --- signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
+
+
+@pytest.mark.fault(
+    "P8",
+    "Ctrl-C",
+    "the first finishes the step on all ranks, saves, and ends with code 130; the second ends at once",
+)
+@pytest.mark.fault(
+    "P9",
+    "SIGTERM, or the SIGUSR1 that a scheduler sends before it ends a job",
+    "as Ctrl-C, with code 143; `--resume` reaches the unbroken bits",
+)
+@pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("algorithm", ["data-parallel", "parameter-server"])
 def test_a_signal_ends_the_step_and_saves(number, algorithm, tmp_path):
     """What was saved is resumed to the bits of a run that nobody disturbed."""
@@ -276,7 +289,7 @@ def test_a_signal_ends_the_step_and_saves(number, algorithm, tmp_path):
     job.wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= 5)
     os.kill(job.process.pid, number)
     ended = job.wait(timeout=10)
-    assert ended.code == 128 + number, ended
+    assert ended.code == CODES[number], ended
     assert "Traceback" not in ended.err
     stopped = json.loads((tmp_path / "run" / "summary.json").read_text())["steps"]
     assert 5 <= stopped < 200
@@ -311,7 +324,7 @@ def test_a_signal_ends_an_asynchronous_run(tmp_path):
     assert ended.code == 0 and json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 200, ended
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", CODES)
 def test_a_signal_ends_a_simulated_run_and_saves(number, tmp_path):
     """The same without mpirun; the signal is raised in a step, so that no clock is needed."""
     body = f"""
@@ -326,7 +339,7 @@ Local.gradient = signalled
 """
     path = script(tmp_path, body)
     flags = [*TINY[:-3], "20", "--no-plot", "--simulate", "3", "--output", tmp_path / "run"]
-    assert python(path, *flags).code == 128 + number
+    assert python(path, *flags).code == CODES[number]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 7
     assert python(path, *flags, "--resume").code == 0
     unbroken = dsgd.run(**config() | dict(steps=20), simulate=3)
@@ -356,3 +369,19 @@ def test_a_second_signal_ends_at_once(tmp_path):
     assert job.process.poll() is None
     os.kill(job.process.pid, signal.SIGTERM)
     assert job.wait(timeout=5).code == -signal.SIGTERM
+
+
+@pytest.mark.fault("P8")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_job_at_once(number, tmp_path):
+    """Rank 1 never ends its step, and rank 0 waits for it inside MPI, where Python cannot handle a signal."""
+    body = STUCK.replace("def stuck(*args, **options):", "def stuck(self, *args, **options):").replace(
+        "    open(", "    if self.comm.rank != 1: return gradient(self, *args, **options)\n    open("
+    )
+    job = start(2, script(tmp_path, body.replace("Local.gradient = stuck", "gradient, Local.gradient = Local.gradient, stuck")), *TINY, "--output", "run", cwd=tmp_path)  # fmt: skip
+    job.wait_for((tmp_path / "stuck").exists)
+    os.kill(job.process.pid, number)
+    time.sleep(0.3)  # two signals at the same time may count as one
+    assert job.process.poll() is None
+    os.kill(job.process.pid, number)
+    assert job.wait(timeout=5).code != 0

@@ -21,8 +21,8 @@ class Told:
         self.state = [*self.state, loss]
 
 
-def progress(period=1, tolerance=0.0, patience=0, plateau=None):
-    return Progress(period, SimpleNamespace(plateau=plateau), tolerance, patience)
+def progress(period=1, tolerance=0.0, patience=0, plateau=None, divergence=0):
+    return Progress(period, SimpleNamespace(plateau=plateau), tolerance, patience, divergence)
 
 
 def read(watched, heads, start=0):
@@ -133,6 +133,22 @@ def test_a_plateau_reduces_the_step_size_when_the_mean_of_a_period_stalls():
     assert rates == [1.0] * 6 + [0.5] * 4  # told at steps 2, 4 and 6; the second stall in a row is one too many
 
 
+# --- divergence
+
+
+def test_it_diverges_when_the_loss_was_over_ten_times_the_best_so_often_in_a_row():
+    def diverged(means, times):
+        watched = progress(divergence=times)
+        losses(watched, means)
+        return watched.diverged, watched.ended
+
+    assert diverged([1, 11, 5, 11], 2) == (False, None)
+    assert diverged([1, 11, 10.5], 2) == (True, "divergence")
+    assert diverged([1, 10, 10], 2) == (False, None)  # over, not at
+    assert diverged([1, 2, 30, 0.5, 6], 1) == (True, "divergence")  # of the best so far
+    assert diverged([1, 1e9, 1e9], 0) == (False, None)
+
+
 # --- a state that goes on
 
 
@@ -155,7 +171,10 @@ def test_a_saved_state_goes_on_as_if_unbroken(means, at, period, patience, toler
 
 def test_a_state_without_a_plateau_says_so():
     watched = progress(patience=2)
-    assert watched.state == {"samples": 0, "loss": 0.0, "best": None, "stalled": 0, "converged": False, "plateau": None}
+    assert watched.state == {
+        "samples": 0, "loss": 0.0, "best": None, "stalled": 0, "converged": False, "raised": 0, "diverged": False,
+        "plateau": None,
+    }  # fmt: skip
     other = progress(patience=2)
     other.state = watched.state
     assert losses(other, [1, 1, 1]) == [False, False, True]

@@ -91,3 +91,18 @@ def test_under_mpirun_it_is_said_once(tmp_path):
     words = ["--data", DATA["data"], "--epochs", 60, "--tolerance", 0.03, "--output", tmp_path / "run"]
     ended = mpirun(3, *TRAIN, *words)
     assert ended.code == 0 and ended.out.count("converged at step") == 1
+
+
+@pytest.mark.fault(
+    "N3",
+    "the loss diverges, and stays finite",
+    "`--stop-on-divergence K` ends the run after K epochs over 10 times the best loss, on all ranks, with code 70; it is saved",
+)
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_run_that_diverges_stops_and_says_so(ranks, tmp_path):
+    words = ["--data", "linear:samples=200", "--hidden", "", "--epochs", 40, "--batch-size", 16, "--log-every", 1]
+    words += ["--lr", 1.2, "--init", "glorot", "--no-plot", "--output", tmp_path / "run", "--stop-on-divergence", 3]
+    ended = mpirun(ranks, *TRAIN, *words) if ranks else python(*TRAIN, *words)
+    assert ended.code == 70 and "diverged at step" in ended.out, ended
+    assert [line for line in ended.lines if "the loss has diverged" in line] == ended.lines[-1:], ended
+    assert (tmp_path / "run" / "checkpoint.npz").exists()

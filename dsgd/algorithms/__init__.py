@@ -18,9 +18,8 @@ from dsgd.algorithms.sgd import sgd
 class Algorithm(NamedTuple):
     run: object  # (comm, local, state, *, optimizer, schedule, steps, **options)
     roles: object = everyone_works  # (size, objective, **options) -> comm.Roles, or ValueError: why it cannot be
-    sums: str = (
-        "allreduce"  # how it sums over workers, which decides what --reduction may be: allreduce, reduce or none
-    )
+    sums: str = "allreduce"  # how it sums over workers: allreduce, reduce or none; this decides what --reduction may be
+    replicas: bool = True  # whether all workers hold the same x after a step
 
 
 ALGORITHMS = {
@@ -29,5 +28,5 @@ ALGORITHMS = {
     "dsgd": Algorithm(dsgd, sums="reduce"),
     "parameter-server": Algorithm(parameter_server, dedicated_servers, sums="none"),
     "grouped": Algorithm(grouped, one_server),
-    "model-parallel": Algorithm(model_parallel, layers_in_order, sums="none"),
+    "model-parallel": Algorithm(model_parallel, layers_in_order, sums="none", replicas=False),
 }

@@ -31,15 +31,18 @@ def labelled(part, label):
 
 
 def shown(function):
-    """The options of a part with their defaults, as a spec has them."""
+    """The options of a part with their defaults, as a spec has them; … for one that has to be given."""
     defaults = {name: parameter.default for name, parameter in options(function).items()}
-    return ", ".join(f"`{name}={str(d).lower() if type(d) is bool else d}`" for name, d in defaults.items())
+    written = {None: "…", True: "true", False: "false"}
+    texts = {name: written[d] if d is None or type(d) is bool else d for name, d in defaults.items()}
+    return ", ".join(f"`{name}={text}`" for name, text in texts.items())
 
 
 def equations(module):
     """The indented lines of a docstring, one after the other."""
     lines = [line.strip() for line in module.__doc__.splitlines() if line.startswith("    ")]
-    return "; ".join(" ".join(part.split()) for line in lines for part in re.split(r" {4,}", line))
+    parts = "; ".join(" ".join(part.split()) for line in lines for part in re.split(r" {4,}", line))
+    return parts.replace(":; ", ": ")
 
 
 def algorithms():

@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from dsgd.config import Config
+from dsgd.config import OFF, Config
 from dsgd.errors import UsageError
 from dsgd.specs import convert, nearest
 
@@ -40,7 +40,7 @@ def parser():
         if f.type is bool:
             groups[f.metadata["group"]].add_argument(name, action="store_true", default=None, help=text)
         else:
-            shown = text + ("" if f.default in ("", 0, 0.0) else f" (default: {f.default})")
+            shown = text + ("" if f.default in ("", 0, OFF) else f" (default: {f.default})")
             groups[f.metadata["group"]].add_argument(
                 name, default=None, help=shown.replace("%", "%%"), metavar=f.metadata["metavar"]
             )

@@ -17,7 +17,7 @@ import numpy as np
 from dsgd.errors import CheckpointError
 from dsgd.records import write_bytes
 
-FORMAT = 1
+FORMAT = 2  # 1 had other moments for Adam, and no progress
 NAME = "checkpoint.npz"
 KEEP = [NAME, "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
 

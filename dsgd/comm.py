@@ -133,7 +133,7 @@ class Comm(Protocol):
         """The communicator of the ranks with this color, ordered by (key, rank); it all-reduces as this one does."""
 
     def free(self):
-        """Give the communicator back: nobody uses it any more.  Every rank calls this."""
+        """Give the communicator back, and what was split off it: nobody uses them any more.  Every rank calls this."""
 
     def compute(self, work, step, flops):
         """Call work() and return its result: under MPI that is all; the simulator charges its virtual time for it."""

@@ -15,7 +15,11 @@ from dsgd.sampling import PARTITIONS
 from dsgd.schedules import SCHEDULES, make_schedule
 from dsgd.specs import build, choose, parse
 
+OFF = -1.0  # a tolerance that was not given: 0 is one, too
 PATIENCE = 10  # periods, where --tolerance is given and --patience is not
+COUNTS = ("steps", "simulate", "checkpoint_every", "log_every", "seed", "warmup_steps", "patience")
+COUNTS += ("check_replicas", "stop_on_divergence")
+LEAST = {"batch_size": 1, "epochs": 1, "threads": 1} | dict.fromkeys(COUNTS, 0)
 SCALINGS = ("none", "linear")
 SUMS = {"tree": ("allreduce", "reduce"), "native": ("allreduce", "reduce")} | dict.fromkeys(REDUCTIONS, ("allreduce",))
 
@@ -53,7 +57,7 @@ class Config:
     epochs: int = flag("optimizer", 40, "passes over the training set")
     steps: int = flag("optimizer", 0, "steps, in place of --epochs")
     tolerance: float = flag(
-        "optimizer", 0.0, "stop once the mean loss of an epoch (or --log-every steps) no longer falls by more", "LOSS"
+        "optimizer", OFF, "stop once the mean loss of an epoch (or --log-every steps) no longer falls by more", "LOSS"
     )
     patience: int = flag("optimizer", 0, f"... that many times in a row (default: {PATIENCE})", "TIMES")
     stop_on_divergence: int = flag(
@@ -107,29 +111,16 @@ class Config:
         self._check_combinations()
 
     def _check_numbers(self):
-        for name, least in (("batch_size", 1), ("epochs", 1), ("threads", 1)):
-            self._at_least(name, least)
-        for name in (
-            "steps",
-            "simulate",
-            "checkpoint_every",
-            "log_every",
-            "seed",
-            "warmup_steps",
-            "patience",
-            "check_replicas",
-            "stop_on_divergence",
-        ):
-            self._at_least(name, 0)
-        for name in ("lr", "l1", "l2", "clip_norm", "tolerance", "timeout"):
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least {least}")
+        for name in ("lr", "l1", "l2", "clip_norm", "timeout"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} must be a positive number")
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} must be 0 or more, and finite")
+        if not (0 <= self.tolerance < float("inf") or self.tolerance == OFF):
+            raise UsageError(f"--tolerance {self.tolerance} must be 0 or more, and finite")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"--dropout {self.dropout} is not a probability in [0, 1)")
-
-    def _at_least(self, name, least):
-        if getattr(self, name) < least:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least {least}")
 
     def _check_combinations(self):
         build(self.optimizer, OPTIMIZERS, "optimizer")
@@ -138,7 +129,7 @@ class Config:
             raise UsageError(
                 f"--l2 and weight_decay of {name} are the same penalty, given in two places; keep one of them"
             )
-        if self.patience and not self.tolerance:
+        if self.patience and self.tolerance == OFF:
             raise UsageError(f"--patience {self.patience} needs a --tolerance: how far must the loss fall?")
         hidden = self.widths()
         if self.dropout and not hidden:
@@ -160,13 +151,14 @@ class Config:
             raise UsageError(f"--check-replicas: the workers of {self.algorithm} do not hold the same x; leave it out")
         if options.get("consistency") == "asp":
             agreed = {
-                "--tolerance": self.tolerance,
+                "--tolerance": self.tolerance != OFF,
                 "--stop-on-divergence": self.stop_on_divergence,
                 "--schedule plateau": self.schedule.startswith("plateau"),
             }
-            for what in [what for what, given in agreed.items() if given]:
+            given = [what for what in agreed if agreed[what]]
+            if given:
                 raise UsageError(
-                    f"{what} needs a loss that all ranks agree on, and asynchronous ranks do not; leave it out"
+                    f"{given[0]} needs a loss that all ranks agree on, and asynchronous ranks do not; leave it out"
                 )
             if OPTIMIZERS[self.optimizer.partition(":")[0]].layerwise and options["servers"] > 1:
                 raise UsageError(
@@ -191,7 +183,7 @@ class Config:
         """This configuration with the choices that depend on others made.   size: ranks"""
         algorithm = self.algorithm or ("sgd" if size == 1 else "data-parallel")
         lr = self.lr or DEFAULT_LR[self.optimizer.partition(":")[0]]
-        patience = self.patience or (PATIENCE if self.tolerance else 0)
+        patience = self.patience or (PATIENCE if self.tolerance != OFF else 0)
         return replace(self, algorithm=algorithm, lr=lr, patience=patience)
 
     def identity(self):

@@ -94,9 +94,8 @@ def allreduce_traffic(reduction, rank, size, n, itemsize):
     """
     if reduction == "ring":
         hops = 2 * (size - 1)
-        elements = (
-            2 * n - _chunk(rank + 1, size, n) - _chunk(rank + 2, size, n)
-        )  # all but these, once to sum, once more
+        # all chunks but one to be summed, and all but one to be handed out
+        elements = 2 * n - _chunk(rank + 1, size, n) - _chunk(rank + 2, size, n)
         return Traffic(hops, elements * itemsize if hops else 0)
     rounds = size.bit_length() - 1
     folded = 2 * (size - 2**rounds)  # ranks

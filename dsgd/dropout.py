@@ -6,12 +6,20 @@ Whether unit j of hidden layer l is dropped for the sample at position k of glob
 Reference: Srivastava et al. 2014 (JMLR 15); the factor at training time is PyTorch's torch.nn.Dropout.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.random import Philox, SeedSequence
 
 from dsgd.arrays import PURPOSES, namespace
 
 PER_COUNTER = 8  # numbers of 32 bits that one value of Philox's counter gives
+
+
+@lru_cache
+def key_of(seed):
+    """Philox's key for the dropout of a run, (2,) uint64."""
+    return SeedSequence([seed, PURPOSES["dropout"]]).generate_state(2, np.uint64)
 
 
 def masks(p, seed, batch, widths, layers, like):
@@ -23,14 +31,13 @@ def masks(p, seed, batch, widths, layers, like):
     Args:
         batch: sampling.Batch.  widths: of the network's layers, input first.
     """
-    xp, factor = namespace(like), like.dtype.type(1 / (1 - p))
-    key, found = SeedSequence([seed, PURPOSES["dropout"]]).generate_state(2, np.uint64), {}
+    xp, factor, found = namespace(like), like.dtype.type(1 / (1 - p)), {}
     for l in layers:
         if l == len(widths) - 2:  # the output layer is not hidden
             continue
         n = widths[l + 1]
         counters = -(-n // PER_COUNTER)
-        stream = Philox(key=key, counter=[batch.first * counters, l, batch.step, 0])
+        stream = Philox(key=key_of(seed), counter=[batch.first * counters, l, batch.step, 0])
         numbers = stream.random_raw(len(batch) * counters * PER_COUNTER // 2).view(np.uint32)
         kept = numbers.reshape(len(batch), counters * PER_COUNTER)[:, :n] >= round(p * 2**32)
         found[l] = xp.asarray(np.multiply(kept, factor, dtype=like.dtype))

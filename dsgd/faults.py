@@ -135,8 +135,6 @@ def read_faults(text, seed=0):
 def _fault(spec):
     kind, values = parse(spec, FAULTS, "fault")
     for name, value in values.items():
-        if value is None:
-            raise UsageError(f"--faults {spec}: {name}= is missing; {kind}: {FAULTS[kind].__doc__}")
         fits, meant = RULES.get(name, (lambda v: True, ""))
         if not fits(value) and not (name == "rank" and value == EVERYONE == FAULTS[kind].__kwdefaults__["rank"]):
             raise UsageError(f"--faults {spec}: {name}={value} is not {meant}")

@@ -71,12 +71,16 @@ def tanh_backward(d, a):
 
 
 def sigmoid(z, a):
-    """a = σ(z) = 1/(1 + e^−z) = (1 + tanh(z/2))/2, which cannot overflow.   z, a (B, n), a may be z"""
+    """a = σ(z) = 1/(1 + e^−z) = e^min(z, 0) / (1 + e^−|z|).   z, a (B, n), a may be z
+
+    Neither power overflows, and a σ near 0 keeps all its digits, which (1 + tanh(z/2))/2 loses from z = −15 on.
+    """
     xp = namespace(z)
-    xp.multiply(z, 0.5, out=a)
-    xp.tanh(a, out=a)
-    xp.add(a, 1, out=a)
-    xp.multiply(a, 0.5, out=a)
+    e = xp.absolute(z)
+    xp.exp(xp.negative(e, out=e), out=e)
+    xp.add(e, 1, out=e)
+    xp.exp(xp.minimum(z, 0, out=a), out=a)
+    xp.divide(a, e, out=a)
 
 
 def sigmoid_backward(d, a):

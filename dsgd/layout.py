@@ -38,9 +38,8 @@ class Layout:
 
     def name_at(self, index):
         """The name of the array that holds element `index`."""
-        return max((start, name) for name, start in self.starts.items() if start <= index and prod(self.shapes[name]))[
-            1
-        ]
+        begun = [(start, name) for name, start in self.starts.items() if start <= index and prod(self.shapes[name])]
+        return max(begun)[1]
 
 
 def cut(size, parts):

@@ -22,9 +22,8 @@ class Local:
     def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None):
         self.comm, self.objective, self.sampler = comm, objective, sampler
         self.computed = 0  # samples whose gradient this rank computed, counted here and nowhere else
-        self.fault = (
-            None  # where its last gradient was not finite: (step, first element of x or -1 for the loss, elements)
-        )
+        # where its last gradient was not finite: (step, first element of x or -1 for the loss, how many elements)
+        self.fault = None
         self.rest, self.wish, self.strikes = rest, wish, strikes
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)

@@ -53,6 +53,12 @@ def prepare(config, backend, objective=None):
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
+    period = config.log_every or sampler.steps_per_epoch
+    if config.patience and steps < period:
+        raise UsageError(
+            f"--tolerance looks at the mean loss of {period} steps at a time, and the run has {steps}; "
+            "give a smaller --log-every, or more steps"
+        )
     spans = {"schedule steps": steps} if spans_run(config.schedule) else {}
     return Job(
         config=config,

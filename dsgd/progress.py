@@ -13,11 +13,11 @@ class Progress:
     in a row; never with patience 0.  Diverged: it was over 10 times the best one so far, `divergence` times in a row.
 
     Args:
-        period: steps in a period.  schedule: schedules.Schedule, whose plateau is told each mean loss.
+        period: steps in a period.  schedule: schedules.Schedule, whose plateau is told each mean loss behind the warm-up.
     """
 
     def __init__(self, period, schedule, tolerance=0.0, patience=0, divergence=0):
-        self.period, self.plateau = period, schedule.plateau
+        self.period, self.plateau, self.warmup = period, schedule.plateau, schedule.warmup
         self.tolerance, self.patience, self.divergence = tolerance, patience, divergence
         self.samples, self.loss = 0, 0.0  # since the period began
         self.best, self.stalled, self.converged = float("inf"), 0, False
@@ -39,7 +39,7 @@ class Progress:
         if step % self.period:
             return
         mean, self.samples, self.loss = self.loss / self.samples, 0, 0.0
-        if self.plateau:
+        if self.plateau and step > self.warmup:
             self.plateau.observe(mean)
         self.raised = self.raised + 1 if mean > DIVERGED * self.best else 0
         self.diverged = bool(self.divergence) and self.raised >= self.divergence

@@ -90,13 +90,15 @@ class Rank:
             self.recorder.start()
         saved, stopped = state.t, False
         while not stopped and not self.progress.ended:
-            self.update.watch = self._due(self.state.t + 1) or self.state.t + 1 == job.steps
-            self.strikes.before(self.state)
+            self.update.watch = self.owner and (self._due(state.t + 1) or state.t + 1 == job.steps)
+            self.strikes.before(state)
             try:
                 alone = next(program) == ALONE
             except StopIteration:
                 break
             except NonFiniteGradient as error:
+                if self.recorder:
+                    self.recorder.explode(state.t + 1, self.comm.clock(), job.virtual)
                 raise self._explain(error) from None
             stopped = not alone and self.state.stop
             if config.check_replicas and self.state.t % config.check_replicas == 0:

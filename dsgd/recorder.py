@@ -112,6 +112,12 @@ class Recorder:
                 flush=True,
             )
 
+    def explode(self, step, clock, virtual):
+        """The last record of a run whose gradient in this step is not finite: there is nothing to measure any more."""
+        row = {"step": step, "epoch": self.done / self.n, "samples": self.done, "train_loss": None}
+        row |= {"time": time.perf_counter() - self.first, "virtual_time": clock if virtual else None}
+        self.records.add(**row, gradient_norm=None, gradient_rms=None, verdict="exploding")
+
     @contextmanager
     def timed(self, what):
         """Count the seconds of a block under `what`."""

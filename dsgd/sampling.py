@@ -84,7 +84,7 @@ class Sharded:
         self.n = sum(self.sizes)
         self.steps_per_epoch = -(-self.n // batch)
         self.permutation = lru_cache(maxsize=3 * len(shards))(self._permutation)
-        self._starts = lru_cache(maxsize=16)(self._starts)
+        self.starts = lru_cache(maxsize=16)(self._starts)
 
     def _permutation(self, epoch, worker):
         return rng(self.seed, "batch", epoch, worker).permutation(self.shards[worker])
@@ -96,7 +96,7 @@ class Sharded:
 
     def samples(self, t):
         """m: the size of global batch t."""
-        return self._starts(t)[-1]
+        return self.starts(t)[-1]
 
     def part(self, t, worker=None):
         """Worker's Batch of step t, possibly empty; without a worker the union of all parts, in the workers' order."""
@@ -104,7 +104,7 @@ class Sharded:
             return Batch(np.concatenate([self.part(t, i).rows for i in range(self.workers)]), t)
         epoch, j = divmod(t, self.steps_per_epoch)
         n, S = self.sizes[worker], self.steps_per_epoch
-        return Batch(self.permutation(epoch, worker)[n * j // S : n * (j + 1) // S], t, self._starts(t)[worker])
+        return Batch(self.permutation(epoch, worker)[n * j // S : n * (j + 1) // S], t, self.starts(t)[worker])
 
 
 def shuffled(labels, n, workers, seed):

@@ -34,18 +34,18 @@ def constant(lr, steps=None):
     return lambda t: lr
 
 
-def step(lr, steps=None, *, step_size: int = 0, gamma: float = 0.1):
+def step(lr, steps=None, *, step_size: int = None, gamma: float = 0.1):
     """η_t = η γ^⌊t / step_size⌋
 
-    Reference: PyTorch's StepLR; step_size, the steps from one cut to the next, has to be given.
+    Reference: PyTorch's StepLR; step_size: the steps from one cut to the next.
     """
     if step_size < 1:
-        refuse("step", "step_size", step_size, "is no number of steps; give one, as in --schedule step:step_size=300")
+        refuse("step", "step_size", step_size, "is no number of steps, as in --schedule step:step_size=300")
     fraction("step", gamma=gamma)
     return lambda t: lr * gamma ** (t // step_size)
 
 
-def multi_step(lr, steps=None, *, milestones: str = "", gamma: float = 0.1):
+def multi_step(lr, steps=None, *, milestones: str = None, gamma: float = 0.1):
     """η_t = η γ^(number of milestones that are ≤ t)
 
     Reference: PyTorch's MultiStepLR; milestones are steps, in rising order: 300/600/800.
@@ -65,13 +65,11 @@ def multi_step(lr, steps=None, *, milestones: str = "", gamma: float = 0.1):
     return lambda t: lr * gamma ** sum(mark <= t for mark in marks)
 
 
-def exponential(lr, steps=None, *, gamma: float = 0.0):
+def exponential(lr, steps=None, *, gamma: float = None):
     """η_t = η γᵗ
 
-    Reference: PyTorch's ExponentialLR; γ is per step and has to be given.
+    Reference: PyTorch's ExponentialLR; γ is per step.
     """
-    if not gamma:
-        refuse("exponential", "gamma", gamma, "is no factor; give one, as in --schedule exponential:gamma=0.999")
     fraction("exponential", gamma=gamma)
     return lambda t: lr * gamma**t
 

@@ -43,7 +43,7 @@ def convert(where, text, kind):
 
 
 def parse(spec, table, what="name", schema=lambda part: part):
-    """(name, options) of a spec; options not given have their defaults.
+    """(name, options) of a spec; options not given have their defaults, and one whose default is None has to be given.
 
     Args:
         spec: "name" or "name:key=value,...".
@@ -69,6 +69,9 @@ def parse(spec, table, what="name", schema=lambda part: part):
         given.add(key)
         kind = known[key].annotation
         values[key] = convert(f"{what} {name}:{key}", text, kind if kind is not known[key].empty else str)
+    for key, value in values.items():
+        if value is None:
+            raise UsageError(f"{what} {name}: {key}= has to be given")
     return name, values
 
 

@@ -84,8 +84,9 @@ def announce(job, backend):
     classes = job.objective.data.classes
     if not job.roles.synchronous:
         print(
-            f"asynchronous: each push moves x by eta times the average over its worker's own batch, with eta = {config.lr} as given, "
-            f"not rescaled; the {workers} pushes of a clock move x about as far as {workers} synchronous steps",
+            f"asynchronous: each push moves x by eta times the average over its worker's own batch, with eta = "
+            f"{config.lr} as given, not rescaled; the {workers} pushes of a clock move x about as far as {workers} "
+            "synchronous steps",
             flush=True,
         )
     if config.faults:
@@ -93,15 +94,18 @@ def announce(job, backend):
     sizes = getattr(job.sampler, "sizes", None)
     if sizes:
         print(
-            f"{config.partition}: every worker keeps a shard of its own, of {min(sizes)} to {max(sizes)} samples",
+            f"{config.partition}: the data are cut into {len(sizes)} shards of {min(sizes)} to {max(sizes)} samples, "
+            "and every batch takes its part of each",
             flush=True,
         )
     going_on = f", from step {job.restored[1]['step']}" if job.restored else ""
     if job.recorder.lost:
         going_on += f" ({job.recorder.lost} samples applied after a checkpoint were lost, and are done again)"
+    task = f"{config.data} ({f'{classes} classes' if classes else 'regression'})"
     print(
-        f"{config.algorithm} on {backend.size} rank{'s' * (backend.size > 1)} ({backend.name}), {workers} worker{'s' * (workers > 1)}: "
-        f"{config.data} ({f'{classes} classes' if classes else 'regression'}), {job.objective.layout.size:,} parameters, {config.dtype}, batch {config.batch_size}, {job.steps} steps{going_on}",
+        f"{config.algorithm} on {backend.size} rank{'s' * (backend.size > 1)} ({backend.name}), "
+        f"{workers} worker{'s' * (workers > 1)}: {task}, {job.objective.layout.size:,} parameters, {config.dtype}, "
+        f"batch {config.batch_size}, {job.steps} steps{going_on}",
         flush=True,
     )
 

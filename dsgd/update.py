@@ -12,7 +12,6 @@ Reference: Pascanu, Mikolov and Bengio 2013 (arXiv 1211.5063), algorithm 1; PyTo
 from functools import partial
 
 from dsgd.arrays import namespace
-from dsgd.errors import UsageError
 from dsgd.optimizers.blocks import blocks
 
 SMALL = 1e-6  # PyTorch's, in the denominator
@@ -29,12 +28,11 @@ class Update:
 
     Attributes:
         watch: whether a step leaves the sums of squares of its gradient, before the clip, in `sums`.
-        sums: (own segments,) float64, what Norms.sums gave for the last gradient that was watched; None before.
+        sums: (own segments,) float64, what Norms.sums gave for the last gradient that was watched, before the clip; None
+            if there was none.
     """
 
     def __init__(self, optimizer, norms, clip_norm=0.0, l1=0.0, l2=0.0):
-        if not 0 <= clip_norm < float("inf"):
-            raise UsageError(f"--clip-norm {clip_norm} must be a positive number, or 0 to clip nothing")
         self.optimizer, self.norms, self.clip_norm = optimizer, norms, clip_norm
         self.l1, self.l2 = l1, l2
         self.watch, self.sums = False, None
@@ -63,11 +61,11 @@ class Update:
         """
         self._step(x, self.clip(g, among), lr, among)
 
-    def apply(self, x, g, lr, among=None):
-        """The same without the clip: whoever sent g has clipped it."""
-        if self.watch:
+    def step_clipped(self, x, g, lr):
+        """The same for a g that its sender was to clip; it is watched unless it may have been clipped."""
+        if self.watch and not self.clip_norm:
             self.sums = self.norms.sums(g)
-        self._step(x, g, lr, among)
+        self._step(x, g, lr, None)
 
     def _step(self, x, g, lr, among):
         if self.l1 or self.l2:

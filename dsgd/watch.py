@@ -11,8 +11,7 @@ from math import isfinite, prod, sqrt
 
 VANISHING, RUNNING, EXPLODING = 1e-4, 20, 1000.0
 REMEDY = {
-    "vanishing": "relu with --init he, fewer layers, or an optimizer with a step size of its own for each parameter "
-    "(adam) are the usual remedies",
+    "vanishing": "relu with --init he, or fewer layers, are the usual remedies",
     "exploding": "a smaller --lr, --warmup-steps, --clip-norm or a smaller gain in --init are the usual remedies",
 }
 

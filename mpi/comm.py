@@ -44,6 +44,7 @@ class MPIComm:
         self._unclaimed = []  # messages that came before their receive was posted, in order
         self._pool = Pool(np.empty)
         self._began = MPI.Wtime()
+        self._parts = []  # communicators that were split off, and live as long as this one at most
 
     def empty(self, n):
         return np.empty(n, self.dtype)
@@ -255,10 +256,16 @@ class MPIComm:
         self._world.Barrier()
 
     def split(self, color, key=0):
-        return MPIComm(self._world.Split(color, key), None, self.dtype, self.reduction, self.sent)
+        part = MPIComm(self._world.Split(color, key), None, self.dtype, self.reduction, self.sent)
+        self._parts.append(part)
+        return part
 
     def free(self):
-        """Give the communicators back; every rank calls this."""
+        """Give the communicators back, with what was split off this one; every rank calls this."""
+        if self._world == MPI.COMM_NULL:  # given back already
+            return
+        for part in self._parts:
+            part.free()
         if "_private" in vars(self):  # these two are there once something was summed
             self._private.free()
         if "_tree" in vars(self):

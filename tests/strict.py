@@ -7,7 +7,7 @@ nothing implicitly and iterates over nothing; `to_host` is the one way out, and 
 import numpy as np
 
 FUNCTIONS = (
-    "add", "subtract", "multiply", "divide", "matmul", "maximum", "greater", "where", "exp", "log", "log1p", "tanh",
+    "add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum", "greater", "where", "exp", "log", "log1p", "tanh",
     "sqrt", "negative", "absolute", "sign", "sum", "max", "take", "arange", "empty", "ones", "zeros",
     "zeros_like", "concatenate",
 )  # fmt: skip

@@ -43,9 +43,9 @@ BAD = {  # flags: a part of what is said
     ("digits",): "flags begin with --",
     ("--lr",): "--lr",  # without its value
     ("--lr", "fast"): "--lr=fast is not a float",
-    ("--lr", "-1"): "--lr -1.0 must be a positive number",
-    ("--lr", "nan"): "--lr nan must be a positive number",
-    ("--lr", "inf"): "--lr inf must be a positive number",
+    ("--lr", "-1"): "--lr -1.0 must be 0 or more, and finite",
+    ("--lr", "nan"): "--lr nan must be 0 or more, and finite",
+    ("--lr", "inf"): "--lr inf must be 0 or more, and finite",
     ("--epochs", "1.5"): "--epochs=1.5 is not an int",
     ("--epochs", "0"): "--epochs 0 must be at least 1",
     ("--steps", "-1"): "--steps -1 must be at least 0",

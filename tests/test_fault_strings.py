@@ -42,7 +42,7 @@ def test_a_restarted_run_has_what_strikes_once_behind_it():
     "text, said",
     [
         ("kil:rank=1", "unknown fault 'kil'; did you mean 'kill'?"),
-        ("kill:rank=1", "step= is missing"),
+        ("kill:rank=1", "step= has to be given"),
         ("kill:rank=-1,step=2", "rank=-1 is not the number of a rank"),
         ("kill:rank=1,step=0", "step=0 is not the number of a step, from 1"),
         ("kill:rank=1,step=2,bit=1", "has no option 'bit'"),

@@ -1,6 +1,7 @@
 """Vanishing and exploding gradients: three deep networks, and each remedy on a case that it mends and one that it does not."""
 
 import json
+from contextlib import suppress
 from math import sqrt
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import dsgd
 from dsgd.errors import NonFiniteGradient
+from dsgd.records import read_records
 from dsgd.watch import EXPLODING, RUNNING, VANISHING
 from launching import TRAIN, python, table
 from table import run_row
@@ -18,26 +20,39 @@ SIGMOID = DEEP | dict(activation="sigmoid", init="glorot")
 SATURATED = DATA | dict(hidden="16,16,16,16", activation="tanh", init="glorot:gain=300", lr=0.05)
 
 
-def verdicts(**flags):
-    """The verdicts on the records, in order; a run that ends for values that are not finite ends in "exploding"."""
-    try:
-        return [row["verdict"] for row in dsgd.run(**flags).records if "verdict" in row]
-    except NonFiniteGradient as error:
-        assert "exploding gradients: a smaller --lr" in str(error)
-        return ["exploding"]
+@pytest.fixture
+def verdicts(tmp_path):
+    """verdicts(**flags): those on the records of a run, in order, of one that ended for a gradient that is not finite too."""
+
+    def found(**flags):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        with suppress(NonFiniteGradient):
+            dsgd.run(**flags, output=folder, no_plot=True)
+        return [row["verdict"] for row in read_records(folder) if "verdict" in row]
+
+    return found
 
 
-def test_twenty_layers_of_sigmoid_vanish():
+def test_twenty_layers_of_sigmoid_vanish(verdicts):
     found = verdicts(**SIGMOID)
     assert len(found) == 200
     assert found[: RUNNING - 1] == [None] * (RUNNING - 1) and set(found[RUNNING - 1 :]) == {"vanishing"}
 
 
-def test_twenty_layers_of_relu_at_three_times_he_explode():
+def test_twenty_layers_of_relu_at_three_times_he_explode(verdicts):
     assert verdicts(**DEEP, init="he:gain=3")[-1] == "exploding"
 
 
-def test_twenty_layers_of_relu_with_he_do_neither():
+def test_the_verdict_comes_while_the_gradient_is_still_finite(tmp_path):
+    with pytest.raises(NonFiniteGradient):
+        dsgd.run(**DEEP, init="he:gain=1.4", output=tmp_path, no_plot=True)
+    first, second, last = read_records(tmp_path)
+    assert first["verdict"] is None
+    assert second["verdict"] == "exploding" and EXPLODING * first["gradient_norm"] < second["gradient_norm"] < 1e30
+    assert last["verdict"] == "exploding" and last["gradient_rms"] is None
+
+
+def test_twenty_layers_of_relu_with_he_do_neither(verdicts):
     assert verdicts(**DEEP) == [None] * 200
 
 
@@ -54,14 +69,14 @@ REMEDIES = {  # name: (a case and what mends it, a case that it leaves as it is)
 
 
 @pytest.mark.parametrize("name", REMEDIES)
-def test_a_remedy_mends(name):
+def test_a_remedy_mends(name, verdicts):
     case, remedy = REMEDIES[name][0]
     assert verdicts(**case)[-1] in ("vanishing", "exploding")
     assert verdicts(**case | remedy)[-1] is None
 
 
 @pytest.mark.parametrize("name", REMEDIES)
-def test_a_remedy_does_not_mend_everything(name):
+def test_a_remedy_does_not_mend_everything(name, verdicts):
     case, remedy = REMEDIES[name][1]
     before = verdicts(**case)[-1]
     assert before in ("vanishing", "exploding")
@@ -110,6 +125,14 @@ def test_an_asynchronous_server_of_all_keys_watches_its_pushes():
     assert all(row["gradient_norm"] > 0 for row in one.records)
     two = dsgd.run(**flags | dict(algorithm="parameter-server:consistency=asp,servers=2", simulate=5))
     assert not any("gradient_norm" in row for row in two.records)  # no server sees a whole push
+
+
+@pytest.mark.parametrize("algorithm", ["parameter-server", "parameter-server:consistency=asp"])
+def test_what_is_watched_is_never_the_clipped_gradient(algorithm):
+    """A worker of asp clips its own push before the server sees it: such a push is not watched."""
+    flags = DATA | dict(hidden="40", steps=20, log_every=5, algorithm=algorithm, simulate=2, clip_norm=0.05)
+    norms = [row.get("gradient_norm") for row in dsgd.run(**flags).records]
+    assert norms == [None] * len(norms) if "asp" in algorithm else min(norms) > 0.05
 
 
 def test_the_verdict_is_printed_once_and_kept(tmp_path):

@@ -62,6 +62,13 @@ def test_n_workers_follow_one(name, workers, optimizer):
         assert distance(result, reference) <= bound
 
 
+@pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop", "adamw", "lars", "sgd:momentum=0.9,nesterov=true"])
+@pytest.mark.parametrize("name", DISTRIBUTED)
+def test_n_workers_follow_one_whatever_the_optimizer(name, optimizer):
+    algorithm, ranks = DISTRIBUTED[name]
+    assert distance(trained(algorithm, ranks(7), STEPS, optimizer), trained("sgd", 1, STEPS, optimizer)) <= 1e-10
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_reference_learns(optimizer):
     """Following it means something: it moves, and its training loss falls."""

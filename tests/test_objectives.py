@@ -190,13 +190,14 @@ def theirs(objective, x, alpha):
     return (loss, g) if classes else (2 * loss, g * 2 / C)
 
 
+@pytest.mark.parametrize("scale", [1, 8, 16])  # of the start's weights: units saturate, and small slopes count
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
 @pytest.mark.parametrize("activation", SCIKIT)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_gradient_is_scikit_learns(loss, activation, alpha):
+def test_the_gradient_is_scikit_learns(loss, activation, alpha, scale):
     l2 = alpha / N if loss != "mse" else alpha / N * 2 / LOSSES["mse"]
     objective = supervised(loss, activation)
-    x = start(objective)
+    x = scale * start(objective)
     _, expected = theirs(objective, x, alpha)
     _, g = gradient(objective, x, Batch(np.arange(N), 0), 1 / N)
     np.testing.assert_allclose(penalised(objective.layout, x, g, l2=l2), expected, rtol=1e-12, atol=1e-15)

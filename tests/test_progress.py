@@ -22,7 +22,7 @@ class Told:
 
 
 def progress(period=1, tolerance=0.0, patience=0, plateau=None, divergence=0):
-    return Progress(period, SimpleNamespace(plateau=plateau), tolerance, patience, divergence)
+    return Progress(period, SimpleNamespace(plateau=plateau, warmup=0), tolerance, patience, divergence)
 
 
 def read(watched, heads, start=0):
@@ -117,6 +117,24 @@ def test_only_the_last_head_is_new():
         heads.append([1.0, loss, 0, 0])
         watched.read(heads, t + 1)
     assert told.state == [2.0, 6.0]
+
+
+def test_a_plateau_is_not_told_of_the_warm_up():
+    schedule = make_schedule("plateau:patience=0,factor=0.5", lr=1.0, steps=20, warmup=4)
+    watched, rates = Progress(1, schedule), []
+    for t in range(8):
+        rates.append(schedule(t))
+        watched.read([[5.0, 5.0, 0, 0]], t + 1)
+    assert rates == [
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.0,
+        1.0,
+        0.5,
+        0.25,
+    ]  # told after steps 5, 6, 7: the first is the best so far
 
 
 def test_it_is_needed_for_patience_or_for_a_plateau():

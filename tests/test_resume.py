@@ -43,7 +43,7 @@ OPTIMIZERS = ("sgd:momentum=0.9", "adam")
 BREADTH = dict(
     optimizer="lamb:weight_decay=0.01",
     schedule="plateau:patience=0,threshold=0.5",
-    warmup_steps=9,
+    warmup_steps=3,
     clip_norm=0.1,
     dropout=0.2,
     tolerance=1e-9,

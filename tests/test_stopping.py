@@ -5,6 +5,7 @@ import json
 import pytest
 
 import dsgd
+from dsgd.errors import UsageError
 from launching import TRAIN, mpirun, python, table
 from table import run_row
 
@@ -27,13 +28,12 @@ def converged_at(losses, tolerance, patience):
 def test_a_run_stops_when_the_mean_loss_of_a_period_no_longer_falls(log_every, period):
     flags = DATA | dict(algorithm="dsgd", simulate=3, log_every=log_every, epochs=60)
     unbroken = dsgd.run(**flags)
-    # At the end of an epoch there is a record too, but the mean of a period is over the steps between multiples of it.
-    losses = [row["train_loss"] for row in unbroken.records] if not log_every else None
+    single = [row["train_loss"] for row in dsgd.run(**flags | dict(log_every=1)).records]
+    losses = [sum(single[t : t + period]) / period for t in range(0, len(single), period)]  # every batch has 32 samples
     result = dsgd.run(**flags, tolerance=0.01, patience=3)
     steps = result.summary["steps"]
     assert result.summary["ended_by"] == "convergence" and steps % period == 0 and steps < unbroken.summary["steps"]
-    if losses:
-        assert steps == period * converged_at(losses, 0.01, 3)
+    assert steps == period * converged_at(losses, 0.01, 3)
     assert [row["train_loss"] for row in result.records] == [
         row["train_loss"] for row in unbroken.records[: len(result.records)]
     ]
@@ -44,6 +44,14 @@ def test_the_default_patience_is_ten():
     given, default = (dsgd.run(**flags, tolerance=0.02, patience=patience) for patience in (10, 0))
     assert given.summary["steps"] == default.summary["steps"] < 480
     assert given.config.patience == 10
+
+
+def test_a_tolerance_of_0_is_one():
+    """The loss must not fall at all: the tolerance is given, and 0."""
+    result = dsgd.run(**DATA, epochs=60, lr=1e-12, tolerance=0.0, patience=2, dtype="float32")
+    assert result.summary["ended_by"] == "convergence" and result.summary["steps"] < 480
+    with pytest.raises(UsageError, match="mean loss of 500 steps at a time, and the run has 50"):
+        dsgd.run(**DATA, steps=50, log_every=500, tolerance=0.1)
 
 
 def test_no_tolerance_never_stops_early():

@@ -50,4 +50,3 @@ def grouped(comm, local, state, *, optimizer, schedule, steps, size: int = 2):
             state.x = state.agree(group.bcast(state.packet))
         state.t = t + 1
         yield
-    group.free()

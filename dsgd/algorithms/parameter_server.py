@@ -60,8 +60,6 @@ def parameter_server(comm, local, state, *, optimizer, schedule, steps, servers:
         yield from _serve_bsp(comm, state, optimizer, schedule, steps, among)
     else:
         yield from _serve_asp(comm, state, optimizer, schedule, last, next_cut)
-    if norms:
-        among.free()
 
 
 def _work(comm, local, state, optimizer, keys, last, next_cut, consistency):
@@ -134,7 +132,7 @@ def _serve_asp(comm, state, optimizer, schedule, last, next_cut):
             message = comm.recv()
             if message.tag == PUSH:
                 g = state.agree(message.data) if first else message.data
-                optimizer.apply(state.x, g, schedule(version // clock))
+                optimizer.step_clipped(state.x, g, schedule(version // clock))
                 version += 1
                 state.t = version // clock
                 yield ALONE

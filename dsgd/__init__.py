@@ -15,6 +15,11 @@ _root = _Path(__file__).resolve().parent.parent
 if (_root / "setup.cfg").is_file():
     __path__.append(str(_root))
 
+
+def __dir__():
+    return [*globals(), *__all__]
+
+
 _HOME = {"run": "runner", "Result": "runner", "Config": "config", "Quadratic": "objectives"}
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import numbers
 import textwrap
 import tomllib
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -90,9 +92,22 @@ def configure(values, launched=False):
     for values in (given, saved):
         if "epochs" in values and "steps" in values:
             raise UsageError("--epochs and --steps both say how long to train; give one of them")
+    if 0 in (given.get("steps"), saved.get("steps")) or given.get("steps") == "0":
+        raise UsageError("--steps 0 trains nothing; leave it out for --epochs to say how long")
     if "epochs" in given or "steps" in given:  # either replaces either: the command line wins
         saved = {key: value for key, value in saved.items() if key not in ("epochs", "steps")}
+    with naming(file or saved and Path(given["output"]) / "config.json"):
+        make(saved)
     return make(saved | given), shown
+
+
+@contextmanager
+def naming(file):
+    """Errors say in which file they are, if it is one."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from None
 
 
 def read_folder(folder, launched):
@@ -125,8 +140,10 @@ def make(values):
             value = ",".join(map(str, value))
         elif kind is str and isinstance(value, Path):
             value = str(value)
-        elif kind is float and type(value) is int:
+        elif kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
             value = float(value)
+        elif kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            value = int(value)  # a NumPy integer
         if type(value) is not kind:
             raise UsageError(f"{key} = {value!r} is not {'an' if kind is int else 'a'} {kind.__name__}")
         typed[key] = value

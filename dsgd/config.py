@@ -142,7 +142,7 @@ class Config:
         name, options = self.parse_algorithm()
         if ALGORITHMS[name].sums not in SUMS[self.reduction] and self.reduction != "tree":
             raise UsageError(
-                f"--reduction {self.reduction} is a way to all-reduce, and {name} does not; leave it out"
+                f"--reduction {self.reduction} is a way to all-reduce, and {name} does not; leave it out, or add ranks"
                 if self.reduction in REDUCTIONS
                 else f"--reduction {self.reduction}: {name} has no reduction over workers; leave it out"
             )

@@ -14,11 +14,13 @@ import numpy as np
 from dsgd.arguments import Parser
 from dsgd.checkpoint import load
 from dsgd.command import run_command
-from dsgd.data import class_numbers, load_raw, rescale
+from dsgd.data import DATASETS, class_numbers, load_raw, rescale
 from dsgd.errors import DataError, UsageError
 from dsgd.metrics import ROWS, decide
+from dsgd.layers import ACTIVATIONS
 from dsgd.mlp import MLP, Workspace, forward
 from dsgd.records import MODEL, write_text
+from dsgd.specs import choose
 
 
 class Model:
@@ -31,12 +33,18 @@ class Model:
     def __init__(self, folder):
         try:
             config, model = (json.loads((Path(folder) / name).read_text()) for name in ("config.json", MODEL))
-            self.net = MLP(tuple(model["widths"]), model["activation"])
+            self.net = MLP(tuple(map(int, model["widths"])), model["activation"])
+            choose("activation", self.net.activation, ACTIVATIONS)
             self.labels, self.data, self.seed = model["labels"], config["data"], config["seed"]
-            self.offset, self.factor = (model[key] and np.array(model[key]) for key in ("offset", "factor"))
-        except FileNotFoundError as error:
+            self.offset, self.factor = (model[key] and np.array(model[key], float) for key in ("offset", "factor"))
+            features, outputs = self.net.widths[0], self.net.widths[-1]
+            if {part.shape for part in (self.offset, self.factor) if part is not None} - {(features,)}:
+                raise ValueError(f"offset and factor are not of {features} features")
+            if self.labels and len(self.labels) != max(outputs, 2):
+                raise ValueError(f"{len(self.labels)} labels for {outputs} outputs")
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(f"{folder} holds no trained network: it has no {Path(error.filename).name}") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
             raise DataError(folder, f"config.json or {MODEL} is damaged ({error!r})", "train again") from None
         self.x = load(folder)[0]["x"]
         if self.x.size != self.net.layout().size:
@@ -101,11 +109,28 @@ def main(argv):
     output = Path(arguments.output or Path(arguments.run) / "predictions.csv")
     scored = "" if raw.y is None else score(model, arguments.data, z, raw.y) + ", "
     try:
-        write_text(output, text.getvalue())
+        write(output, text.getvalue())
     except OSError as error:
         raise UsageError(f"--output {output}: {error.strerror or error}") from None
-    print(f"{scored}{output}")
+    print(f"{scored}{output}{trained_on(model.data, arguments.data)}")
     return 0
+
+
+def trained_on(data, spec):
+    """A remark, if rows of the data set `spec` may be among those that a network was trained on, with `data`."""
+    name = spec.partition(":")[0]
+    if name != data.partition(":")[0] or name in DATASETS and spec == data:  # the test part of a named set is the run's
+        return ""
+    return "; the network was trained on some of these rows"
+
+
+def write(path, text):
+    """Write a file whole or not at all; into what is no file, or a link to one, as it comes."""
+    if path.is_symlink() or path.exists() and not path.is_file():
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        write_text(path, text)
 
 
 if __name__ == "__main__":

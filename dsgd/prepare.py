@@ -17,6 +17,7 @@ from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
 
 RESTARTS = "DSGD_RESTARTS"  # environment: how often dsgd.launch has started this run again
+RANK_BYTES = 10_000  # of a simulated rank beside its arrays, about
 LR_BATCH = 32  # the batch for which --lr is meant under --lr-scaling linear
 
 
@@ -42,6 +43,8 @@ def prepare(config, backend, objective=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
+    if backend.virtual:
+        fit_memory(backend.size, objective.layout.size * np.dtype(config.dtype).itemsize)
     sampler = make_sampler(
         config.partition,
         labels=objective.labels,
@@ -107,6 +110,16 @@ def network(config):
     net = MLP((data.X.shape[1], *config.widths(), outputs), config.activation, config.dropout)
     objective = Supervised(net, data, loss=loss, init=config.init, seed=config.seed)
     return objective, data.digest()
+
+
+def fit_memory(ranks, nbytes):
+    """Refuse more simulated ranks than this machine has memory for: each has a gradient of its own, and some objects."""
+    needed, memory = ranks * (nbytes + RANK_BYTES), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UsageError(
+            f"--simulate {ranks}: so many ranks take at least {needed / 2**30:.0f} GiB, and this machine has "
+            f"{memory / 2**30:.0f}; use fewer, or a smaller network"
+        )
 
 
 def scaling(config, roles):

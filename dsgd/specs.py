@@ -14,7 +14,8 @@ from dsgd.errors import UsageError
 
 def nearest(word, choices):
     """The end of an error message: the nearest choice, then all of them."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    lower = {choice.lower(): choice for choice in choices}
+    close = [lower[found] for found in difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)]
     return (f"did you mean {close[0]!r}? " if close else "") + f"choices: {', '.join(choices)}"
 
 

@@ -48,9 +48,9 @@ def main(argv, backend=None):
 
 
 def stop_on_signal(config, launched):
-    """(wish, undo): the first Ctrl-C, SIGTERM or SIGUSR1 is a wish to stop after the step and save; the second ends at once.
+    """(wish, undo): the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP is a wish to stop after the step and save; the second ends at once.
 
-    The wish is the exit code, 130 or 143; SIGUSR1 is what job schedulers send before they end a job.  Only synchronous
+    The wish is the exit code: 130, 143 (129 for SIGHUP, a closed terminal); SIGUSR1 is what job schedulers send before they end a job.  Only synchronous
     algorithms agree on a step to stop at; an asynchronous run is ended by the first.
 
     Args:
@@ -59,7 +59,7 @@ def stop_on_signal(config, launched):
     """
     import signal
 
-    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGHUP: 129}
     wish, before = [], {}
 
     def undo():
@@ -74,7 +74,8 @@ def stop_on_signal(config, launched):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     if config.parse_algorithm()[1].get("consistency") != "asp":
-        before = {number: signal.signal(number, handle) for number in codes}
+        heard = [number for number in codes if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+        before = {number: signal.signal(number, handle) for number in heard}
     return wish, undo
 
 

@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 
-from dsgd.command import say
+from dsgd.command import say, steady_streams
 
 # What launchers tell their processes: (number of ranks, this rank).  SLURM's are those of the step, not of the job; a
 # step of one is an interactive shell.
@@ -33,6 +33,7 @@ def launched():
 def guard(main):
     """Run main() as one rank; returns the exit code.  Any failure ends the whole job, with one message."""
     size, rank = launched()
+    steady_streams()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mpi4py's about a foreign launcher: below, rank 0 says it once
@@ -63,8 +64,18 @@ def guard(main):
             if world.rank == 0:
                 say(str(error))
             return code
-        if hasattr(error, "agreed"):
+        if isinstance(error, MPI.Exception):  # what the survivors of a lost rank see
+            code = 75
+            say(
+                f"[rank {world.rank}] a rank or the network was lost ({error}); --resume goes on from the last checkpoint"
+            )
+        elif isinstance(error, MemoryError):
+            say(f"[rank {world.rank}] out of memory ({error}); a smaller network or data set may fit")
+        elif hasattr(error, "agreed"):
             say(f"[rank {world.rank}] {error}")
+        elif isinstance(error, OSError):
+            code = 74
+            say(f"[rank {world.rank}] {error.filename or 'the output'}: {error.strerror or error}")
         else:
             text = "".join(traceback.format_exception(error))
             sys.stderr.write("".join(f"[rank {world.rank}] {line}\n" for line in text.splitlines()))

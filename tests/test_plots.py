@@ -38,7 +38,8 @@ def test_loss_and_accuracy_against_steps_and_time():
     assert [list(values) for values in lines(loss)[0]] == [[1, 2, 3, 4, 5, 6], [1 / step for step in range(1, 7)]]
     assert [list(values) for values in lines(loss)[1]] == [[3, 6], [2 / 3, 1 / 3]]
     assert [list(values) for values in lines(accuracy_in_time)[0]] == [[0.1 * 3, 0.1 * 6], [0.3, 0.6]]
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["sgd, training", "sgd, test"]
+    (legend,) = loss.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["sgd, training", "sgd, test"]
     assert len(lines(loss_in_time)) == 2 and not texts(accuracy)
 
 

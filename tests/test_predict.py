@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -115,12 +116,38 @@ def test_targets_that_the_network_was_not_trained_for_are_refused(tmp_path):
     assert ended.code == 65 and "too large for float32" in ended.err, ended
 
 
-def test_a_damaged_model_is_named(iris, tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"activation": "rulu"}, {"offset": [1.0]}, {"labels": ["a"]}, {"widths": [2, "x", 2]}, {"widths": None}, {"factor": "a"},
+    ],
+)  # fmt: skip
+def test_a_damaged_model_is_named(damage, tmp_path):
     dsgd.run(data="moons", hidden="4", steps=2, output=str(tmp_path), no_plot=True)
-    (tmp_path / "model.json").write_text(json.dumps({"widths": [2, 2]}))
+    model = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(model | damage))
     ended = python("-m", "dsgd.predict", tmp_path, "moons")
     assert ended.code == 65 and "model.json" in ended.err and ended.err.count("\n") == 1, ended
 
 
 def test_a_model_needs_nothing_but_its_folder(iris):
     assert Model(iris / "run").labels == ["setosa", "versicolor", "virginica"]
+
+
+def test_training_rows_are_said_to_be_some(iris, tmp_path, capsys):
+    """An accuracy on rows that were trained on is no test."""
+    dsgd.run(data="moons", hidden="4", steps=2, output=str(tmp_path), no_plot=True)
+    for data, said in (("moons", False), ("moons:test=0.9", True)):
+        main([str(tmp_path), data])
+        assert ("was trained on some of these rows" in capsys.readouterr().out) == said
+    main([str(iris / "run"), f"{iris / 'flowers.csv'}:label=kind"])
+    assert "was trained on some of these rows" in capsys.readouterr().out
+
+
+def test_a_link_is_followed_and_a_device_is_no_file(iris, tmp_path):
+    target, link = tmp_path / "there.csv", tmp_path / "link.csv"
+    link.symlink_to(target)
+    main([str(iris / "run"), str(iris / "unlabelled.csv"), "--output", str(link)])
+    assert link.is_symlink() and len(rows(target)) == 151
+    main([str(iris / "run"), str(iris / "unlabelled.csv"), "--output", "/dev/null"])
+    assert not os.path.isfile("/dev/null")

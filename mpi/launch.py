@@ -5,6 +5,7 @@ MPI_Init leaves the others waiting for ever under MPICH.
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -34,12 +35,14 @@ def guard(main):
     """Run main() as one rank; returns the exit code.  Any failure ends the whole job, with one message."""
     size, rank = launched()
     steady_streams()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt while MPI is starting needs no traceback
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mpi4py's about a foreign launcher: below, rank 0 says it once
             from mpi4py import MPI
     except Exception as error:
         _die_before_mpi(error, rank)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     world = MPI.COMM_WORLD
     try:
         if size > 1 and world.size == 1:

@@ -1,5 +1,7 @@
 """What all pictures look like."""
 
+from dsgd.records import SCORES
+
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito: colour-blind safe
 MARKERS = "osDv^PX"  # tell the runs apart where colours do not: in print
 STYLE = {
@@ -11,7 +13,6 @@ STYLE = {
     "font.size": 10,
     "legend.frameon": False,
 }
-SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}
 
 
 def score(rows, keys=tuple(SCORES)):

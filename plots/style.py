@@ -2,7 +2,7 @@
 
 from dsgd.records import SCORES
 
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito: colour-blind safe
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"]  # Okabe and Ito
 MARKERS = "osDv^PX"  # tell the runs apart where colours do not: in print
 STYLE = {
     "axes.spines.top": False,

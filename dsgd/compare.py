@@ -47,9 +47,7 @@ def main(argv):
     if shown:
         print(to_toml(config))
         return 0
-    algorithms, left_out = (algorithms, []) if algorithms else usual(config)
-    if left_out and not config.quiet:
-        print("\n".join(left_out), flush=True)
+    algorithms = algorithms or usual(config)
     with threadpool_limits(limits=config.threads, user_api="blas"):  # made data are products of matrices too
         comparison, folder = compare(algorithms, workers, config)
     print("\n".join(table(comparison["runs"])), flush=True)
@@ -96,15 +94,15 @@ def refuse(keys):
 
 
 def usual(config):
-    """(the algorithms of a comparison that names none, [why one of USUAL is left out])."""
-    algorithms, left_out = [], []
+    """The algorithms of a comparison that names none: those of USUAL that the configuration fits; the others are named."""
+    algorithms = []
     for spec in USUAL:
         try:
-            replace(config, algorithm=spec)
-            algorithms.append(spec)
+            algorithms.append(replace(config, algorithm=spec).algorithm)
         except UsageError as error:
-            left_out.append(f"without {spec}: {str(error).partition(';')[0]}")
-    return algorithms, left_out
+            if not config.quiet:
+                print(f"without {spec}: {str(error).partition(';')[0]}", flush=True)
+    return algorithms
 
 
 # --- the runs
@@ -173,11 +171,11 @@ def train(job, backend):
     with naming(spec):
         try:
             result = run(
-                job.config, backend=backend, objective=job.objective, announce=lambda *its: started.append(its)
+                job.config, backend=backend, objective=job.objective, announce=lambda its, _: started.append(its)
             )
             row, how = summarise(job, result.summary, result.records), f"{time.perf_counter() - began:.2f} s"
         except NonFiniteGradient as error:
-            row, how = summarise(job, {"ended_by": DIVERGED}, started[0][0].recorder.records.rows), str(error)
+            row, how = summarise(job, {"ended_by": DIVERGED}, started[0].recorder.records.rows), str(error)
     if not job.config.quiet:
         print(f"{spec} on {backend.size} rank{'s' * (backend.size > 1)}: {how}", flush=True)
     return row
@@ -237,9 +235,9 @@ def make_folder(output):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {folder}: {error.strerror}") from None
-    for name, what in ((COMPARISON, "comparison"), *dict.fromkeys((METRICS, *KEEP), "run").items()):
+    for name in (COMPARISON, METRICS, *KEEP):
         if (folder / name).exists():
-            raise UsageError(f"{folder} holds a {what} already; choose another --output")
+            raise UsageError(f"{folder} holds a comparison or a run already ({name}); choose another --output")
     return folder
 
 

@@ -45,6 +45,7 @@ def figure(runs):
         ratios.annotate(f"vanishing: under {VANISHING:g}", (1, VANISHING), **at)
         ratios.set(yscale="log", xlabel="step", ylabel="first layer's gradient / last layer's")
         ratios.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ratios.margins(0.1)  # a verdict on the first or the last record is written inside
         result.legend(*ratios.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(runs)))
         return result
 
@@ -65,8 +66,8 @@ def _ratio(axes, rows, name, colour):
     """
     ratio, marks, last = [], [], 1.0
     for row in rows:
-        first, *_, final = map(_finite, row["gradient_rms"] or (None, None))
-        ratio.append(first / final if final else math.nan)
+        rms = row["gradient_rms"] or [None]
+        ratio.append(_finite(rms[0]) / (_finite(rms[-1]) or math.nan))
         last = ratio[-1] if ratio[-1] > 0 else last
         marks.append(last)
     steps = [row["step"] for row in rows]

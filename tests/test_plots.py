@@ -190,6 +190,7 @@ def test_nothing_that_is_written_overlaps(name, dpi):
     written = [*ticks(bars[0].yaxis), *ticks(curves.xaxis), *ticks(curves.yaxis), *curves.get_legend().get_texts()]
     for axes in bars:
         written += [*axes.texts, *ticks(axes.xaxis), axes.xaxis.label]
+        assert all(text.get_window_extent().x1 <= axes.bbox.x1 for text in axes.texts)
     boxes = [(t.get_text(), t.get_window_extent()) for t in (*written, curves.xaxis.label, curves.yaxis.label)]
     for (one, box), (other, at) in combinations(boxes, 2):
         assert not box.overlaps(at), (one, other)

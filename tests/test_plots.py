@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+import dsgd
+from dsgd.errors import NonFiniteGradient
 from dsgd.plots import comparison, gradients
 from dsgd.plots.convergence import draw, figure
 from dsgd.records import METRICS, SUMMARY
@@ -283,6 +285,18 @@ def test_gradients_are_read_from_folders_and_those_left_out_are_named(tmp_path):
     assert none == f"{tmp_path / 'none'} has no records of gradients; --log-every 1 makes one in every step"
     assert nowhere == f"{tmp_path / 'nowhere'}: No such file or directory; a run's folder holds a metrics.jsonl"
     assert damaged.startswith(f"{tmp_path / 'damaged' / METRICS}: line 1 is damaged")
+
+
+def test_the_run_that_explodes_at_once_is_drawn_from_its_folder(tmp_path):
+    """The last of the three that the module's docstring names."""
+    deep = dict(hidden=",".join(["16"] * 20), init="he:gain=3", log_every=1, epochs=1)
+    with pytest.raises(NonFiniteGradient):
+        dsgd.run(**deep, output=tmp_path / "deep", no_plot=True)
+    runs, problems = gradients.read([tmp_path / "deep"])
+    (rows,) = runs.values()
+    assert not problems and [row["step"] for row in rows] == [1, 2] and rows[1]["verdict"] == "exploding"
+    _, axes = gradients.figure(runs).axes
+    assert ratios(axes)["_exploding"] == [[2], ratios(axes)["deep (broken off)"][1][:1]]
 
 
 def test_the_command_draws_the_rest_and_ends_with_2_where_there_is_none(tmp_path, capsys, monkeypatch):

@@ -46,9 +46,8 @@ def _name(row):
 
 def _bars(axes, rows, key, name, colours):
     """One quantity of all runs, each value written at the end of its bar."""
-    write = (
-        EngFormatter(UNITS[key], places=1) if key in UNITS else "{:,}".format if key == "messages" else "{:.4g}".format
-    )
+    plain = "{:,}" if key == "messages" else "{:.4g}"
+    write = EngFormatter(UNITS[key], places=1) if key in UNITS else plain.format
     known = [row[key] for row in rows]
     values = [_length(key, value) for value in known]
     written = [row["ended_by"] if value is None else write(value) if value else "0" for row, value in zip(rows, known)]
@@ -83,7 +82,7 @@ def _curves(axes, rows, key, colours):
     axes.set_ylabel(SCORES[key])
     if key == "test_r2":
         low, high = axes.get_ylim()
-        axes.set_ylim(max(low, WORST), min(high, 1.02))
+        axes.set_ylim(max(low, WORST), min(max(high, 0), 1.02))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
 
 

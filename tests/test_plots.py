@@ -161,6 +161,14 @@ def test_r2_on_the_way_to_infinity_does_not_flatten_the_others(value):
     assert -1 <= curves.get_ylim()[0] < curves.get_ylim()[1] <= 1.02
 
 
+def test_nothing_but_bad_r2_leaves_the_axis_upright():
+    rows = [run(score="test_r2", value=-30.0)]
+    for row in rows[0]["records"]:
+        row["test_r2"] = -30.0
+    _, curves = parts(comparison.figure(rows))
+    assert curves.get_ylim() == (-1, 0)
+
+
 def test_a_loss_is_compared_where_there_is_no_other_score():
     bars, curves = parts(comparison.figure([run(score="test_loss", value=2.5)]))
     assert (bars[3].get_xlabel(), curves.get_ylabel(), texts(bars[3])) == ("test loss", "test loss", ["2.5"])

@@ -10,26 +10,27 @@ from argparse import SUPPRESS
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 
+from dsgd.algorithms import ALGORITHMS
 from dsgd.arguments import configure, parse_words, parser, to_toml
+from dsgd.checkpoint import KEEP
 from dsgd.command import run_command
-from dsgd.errors import DsgdError, UsageError
+from dsgd.errors import DsgdError, NonFiniteGradient, UsageError
 from dsgd.folder import describe, numbered
+from dsgd.layout import BLOCK
 from dsgd.prepare import prepare
-from dsgd.records import write_json
+from dsgd.records import COMPARISON, METRICS, SCORES, write_json
 from dsgd.runner import open_backend, run
 from dsgd.specs import convert
 
-COMPARISON, PICTURE = "comparison.json", "comparison.png"
 CENTRALISED = "sgd"  # what the others are compared with: on one rank, whatever --workers says
-ALGORITHMS = (CENTRALISED, "dsgd", "data-parallel", "parameter-server", "parameter-server:consistency=asp", "grouped")
+USUAL = (CENTRALISED, "dsgd", "data-parallel", "parameter-server", "parameter-server:consistency=asp", "grouped")
 WORKERS = 4
-PLENTY = 4096  # ranks, among which nobody's servers leave no worker
+DIVERGED = "not finite"  # what ended a run whose gradient was
 REFUSED = {
     "simulate": "all runs are simulated; --workers N says how many workers each has",
     "algorithm": "name the algorithms without a flag, as in python -m dsgd.compare sgd dsgd",
     "resume": "a comparison starts anew; python -m dsgd.train --resume --output FOLDER continues one run",
 }
-SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
 COUNTED = ("workers", "ranks", "steps", "samples", "messages", "bytes")
 MEASURED = ("virtual_seconds", "train_loss")
 
@@ -46,6 +47,7 @@ def main(argv):
     if shown:
         print(to_toml(config))
         return 0
+    algorithms = algorithms or usual(config)
     with threadpool_limits(limits=config.threads, user_api="blas"):  # made data are products of matrices too
         comparison, folder = compare(algorithms, workers, config)
     print("\n".join(table(comparison["runs"])), flush=True)
@@ -64,7 +66,7 @@ def command_line():
     known.prog = "python -m dsgd.compare"
     known.usage = "%(prog)s [ALGORITHM ...] [--workers N] [flags of dsgd.train]"
     known.description = "Train on the same task by several algorithms, in the simulator, and compare them."
-    known.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=f"default: {' '.join(ALGORITHMS)}")
+    known.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=f"default: {' '.join(USUAL)}")
     known.add_argument("--workers", metavar="N", help=f"of every run but {CENTRALISED}'s (default: {WORKERS})")
     for action in known._actions:
         if action.dest in REFUSED:
@@ -73,7 +75,7 @@ def command_line():
 
 
 def read(argv):
-    """(algorithms, workers, Config, whether to print it and stop) of a command line."""
+    """(algorithms named, workers, Config, whether to print it and stop) of a command line."""
     values = parse_words(command_line(), argv)
     algorithms, workers = values.pop("algorithms"), values.pop("workers")
     refuse([key for key in REFUSED if values[key] is not None])
@@ -82,13 +84,25 @@ def read(argv):
         raise UsageError(f"--workers {workers} must be at least 1")
     config, shown = configure(values)
     refuse([key for key in REFUSED if getattr(config, key)])  # in a --config file
-    return algorithms or ALGORITHMS, workers, config, shown
+    return algorithms, workers, config, shown
 
 
 def refuse(keys):
-    """Refuse the flags that a comparison decides, if any of them is given."""
-    for key in keys:
-        raise UsageError(f"--{key} is not for a comparison: {REFUSED[key]}")
+    """Refuse the first of the flags that a comparison decides, if any of them is given."""
+    if keys:
+        raise UsageError(f"--{keys[0]} is not for a comparison: {REFUSED[keys[0]]}")
+
+
+def usual(config):
+    """The algorithms of a comparison that names none: those of USUAL that the configuration fits; the others are named."""
+    algorithms = []
+    for spec in USUAL:
+        try:
+            algorithms.append(replace(config, algorithm=spec).algorithm)
+        except UsageError as error:
+            if not config.quiet:
+                print(f"without {spec}: {str(error).partition(';')[0]}", flush=True)
+    return algorithms
 
 
 # --- the runs
@@ -100,7 +114,7 @@ def compare(algorithms, workers, config):
     Args:
         algorithms: their specs.  workers: of each run.  config: of all of them, whatever its algorithm and ranks.
     Raises:
-        UsageError, DataError: before the first run.  NonFiniteGradient: with the algorithm named.
+        UsageError, DataError: before the first run.  NonFiniteGradient: every run diverged.
     """
     base = replace(config, algorithm="data-parallel", simulate=workers, output="")
     backend = open_backend(None, base, None)
@@ -109,12 +123,10 @@ def compare(algorithms, workers, config):
     manifest, folder, runs = describe(task, backend), make_folder(config.output), []
     try:
         for job in jobs:
-            spec, began, backend = job.config.algorithm, time.perf_counter(), open_backend(None, job.config, None)
-            with naming(spec):
-                runs.append(summarise(job, run(job.config, backend=backend, objective=task.objective)))
-            if not config.quiet:
-                ranks = f"{backend.size} rank{'s' * (backend.size > 1)}"
-                print(f"{spec} on {ranks}: {time.perf_counter() - began:.2f} s", flush=True)
+            backend = open_backend(None, job.config, None)
+            runs.append(train(job, backend))
+        if all(row["ended_by"] == DIVERGED for row in runs):
+            raise NonFiniteGradient("all runs diverged, and nothing is left to compare; use a smaller --lr")
     except BaseException:
         with suppress(OSError):  # of a folder that is not empty
             folder.rmdir()
@@ -126,19 +138,22 @@ def compare(algorithms, workers, config):
 
 def choose(spec, workers, task):
     """The Job of an algorithm, on as many ranks as it takes for `workers` of them to work."""
-
-    def job(ranks, **changes):
-        config = replace(task.config, algorithm=spec, simulate=ranks, **changes)
+    with naming(spec):
+        config = replace(task.config, algorithm=spec)
+        name, options = config.parse_algorithm()
+        ranks = 1 if name == CENTRALISED else staff(ALGORITHMS[name].roles, workers, task.objective, options)
+        config = replace(config, simulate=ranks)
         return prepare(config, open_backend(None, config, None), task.objective)
 
-    with naming(spec):
-        if spec.partition(":")[0] == CENTRALISED:
-            return job(1)
-        try:
-            serving = 1 - len(job(1, partition="shuffled").roles.workers)
-        except UsageError:  # one rank is refused where some serve and do not work
-            serving = PLENTY - len(job(PLENTY, partition="shuffled").roles.workers)
-        return job(workers + serving)
+
+def staff(roles, workers, objective, options):
+    """The number of ranks of which `workers` work, the others serve; `workers` if there is none: prepare says why."""
+    most = -(-objective.layout.size // BLOCK)  # servers: each has a block of x
+    for ranks in range(workers, workers + most + 1):
+        with suppress(ValueError):  # this many will not do
+            if len(roles(ranks, objective, **options).workers) == workers:
+                return ranks
+    return workers
 
 
 @contextmanager
@@ -147,19 +162,38 @@ def naming(spec):
     try:
         yield
     except DsgdError as error:
-        raise error if spec in str(error) else type(error).from_text(f"{spec}: {error}") from None
+        raise type(error).from_text(f"{spec}: {str(error).removeprefix(f'--algorithm {spec}: ')}") from None
 
 
-def summarise(job, result):
-    """What the table and the picture show of a run, for JSON."""
-    summary = result.summary
-    kept = ("algorithm", "workers", "ranks", "steps", *MEASURED, *SCORES, "ended_by", "params_sha256")
-    return {key: summary[key] for key in kept} | {
-        "samples": result.records[-1]["samples"],
-        "messages": summary["messages_sent"],
-        "bytes": summary["bytes_sent"],
+def train(job, backend):
+    """A row of the comparison; a run that diverges has one too, with what was recorded until then."""
+    spec, began, started = job.config.algorithm, time.perf_counter(), []
+    with naming(spec):
+        try:
+            result = run(
+                job.config, backend=backend, objective=job.objective, announce=lambda its, _: started.append(its)
+            )
+            row, how = summarise(job, result.summary, result.records), f"{time.perf_counter() - began:.2f} s"
+        except NonFiniteGradient as error:
+            row, how = summarise(job, {"ended_by": DIVERGED}, started[0].recorder.records.rows), str(error)
+    if not job.config.quiet:
+        print(f"{spec} on {backend.size} rank{'s' * (backend.size > 1)}: {how}", flush=True)
+    return row
+
+
+def summarise(job, summary, records):
+    """What the table and the picture show of a run, for JSON.   summary: without numbers if the run diverged"""
+    last = records[-1] if "steps" in summary else {}
+    return {
+        "algorithm": job.config.algorithm,
+        "workers": len(job.roles.workers),
+        "ranks": job.config.simulate,
+        **{key: summary.get(key) for key in ("steps", *MEASURED, *SCORES, "ended_by", "params_sha256")},
+        "samples": last.get("samples"),
+        "messages": summary.get("messages_sent"),
+        "bytes": summary.get("bytes_sent"),
         "synchronous": job.roles.synchronous,
-        "records": result.records,
+        "records": records,
     }
 
 
@@ -167,14 +201,20 @@ def summarise(job, result):
 
 
 def table(runs):
-    """The lines of the table: a header, and one for each run."""
+    """The lines of the table: a header, and one for each run, without numbers where it diverged."""
     score = next(key for key in SCORES if any(row[key] is not None for row in runs))
     lines = [["algorithm", *COUNTED, "virtual s", "train loss", SCORES[score], "parameters"]]
     for row in runs:
-        numbers = [f"{row[key]:,}" for key in COUNTED] + [f"{row[key]:.4g}" for key in (*MEASURED, score)]
-        lines.append([row["algorithm"], *numbers, row["params_sha256"][:16]])
+        cells = [cell(row[key], "{:,}") for key in COUNTED]
+        cells += [cell(row[key], "{:.4g}") for key in (*MEASURED, score)]
+        lines.append([row["algorithm"], *cells, (row["params_sha256"] or row["ended_by"])[:16]])
     widths = [max(map(len, column)) for column in zip(*lines)]
     return ["  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) for name, *cells in lines]
+
+
+def cell(value, how):
+    """A number, or the sign that there is none."""
+    return "–" if value is None else how.format(value)
 
 
 def explain(comparison):
@@ -189,14 +229,15 @@ def explain(comparison):
 
 
 def make_folder(output):
-    """The folder of a comparison, which is there and holds none."""
+    """The folder of a comparison, made if need be; it holds no comparison yet, and no run."""
     folder = numbered(output or "runs/*-compare")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {folder}: {error.strerror}") from None
-    if (folder / COMPARISON).exists():
-        raise UsageError(f"{folder} holds a comparison already; choose another --output")
+    for name in (COMPARISON, METRICS, *KEEP):
+        if (folder / name).exists():
+            raise UsageError(f"{folder} holds a comparison or a run already ({name}); choose another --output")
     return folder
 
 
@@ -205,7 +246,7 @@ def save(comparison, folder, plot):
     try:
         write_json(folder / COMPARISON, comparison)
         if plot:
-            from dsgd.plots.comparison import draw
+            from dsgd.plots.comparison import PICTURE, draw
 
             draw(comparison["runs"], folder / PICTURE)
     except OSError as error:

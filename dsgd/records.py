@@ -7,6 +7,8 @@ from pathlib import Path
 from dsgd.errors import DataError
 
 METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.json"
+COMPARISON = "comparison.json"
+SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
 
 
 class Records:

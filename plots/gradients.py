@@ -26,7 +26,8 @@ def figure(runs):
     """A matplotlib Figure: the root-mean-square gradient by layer, and the first layer's over the last's by step.
 
     Args:
-        runs: {label: [record]}, each record with "step", "gradient_rms" (one of each layer) and "verdict".
+        runs: {label: [record]}, each record with "step", "verdict" and "gradient_rms", one of each layer; the last record
+            of a run that exploded may have None in its place, or within.
     """
     with matplotlib.rc_context(STYLE):
         result = Figure(figsize=(11, 4.5), layout="constrained")
@@ -44,27 +45,43 @@ def figure(runs):
         ratios.annotate(f"vanishing: under {VANISHING:g}", (1, VANISHING), **at)
         ratios.set(yscale="log", xlabel="step", ylabel="first layer's gradient / last layer's")
         ratios.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ratios.margins(0.1)  # a verdict on the first or the last record is written inside
         result.legend(*ratios.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(runs)))
         return result
 
 
 def _layers(axes, rows, colour):
     """The root mean square in each layer, in the first, the middle and the last record; one is the last."""
-    shown = dict(zip((0, len(rows) // 2, len(rows) - 1), MOMENTS))
+    rows = [row for row in rows if row["gradient_rms"]]
+    shown = dict(zip((0, len(rows) // 2, len(rows) - 1), MOMENTS)) if rows else {}
     for i, moment in shown.items():
-        rms = rows[i]["gradient_rms"]
+        rms = [_finite(value) for value in rows[i]["gradient_rms"]]
         axes.plot(range(len(rms)), rms, color=colour, ls=MOMENTS[moment], marker=".")
 
 
 def _ratio(axes, rows, name, colour):
-    """How much of the last layer's gradient reaches the first, and the verdicts; the first of each is named."""
-    ratio = [row["gradient_rms"][0] / (row["gradient_rms"][-1] or math.nan) for row in rows]
-    axes.plot([row["step"] for row in rows], ratio, "o-", markersize=4, color=colour, label=name)
+    """How much of the last layer's gradient reaches the first, and the verdicts; the first of each is named.
+
+    A gradient that is not finite has no ratio; its verdict is marked at the last one there was, at 1 without any.
+    """
+    ratio, marks, last = [], [], 1.0
+    for row in rows:
+        rms = row["gradient_rms"] or [None]
+        ratio.append(_finite(rms[0]) / (_finite(rms[-1]) or math.nan))
+        last = ratio[-1] if ratio[-1] > 0 else last
+        marks.append(last)
+    steps = [row["step"] for row in rows]
+    axes.plot(steps, ratio, "o-", markersize=4, color=colour, label=name)
     for verdict, sign in SIGNS.items():
-        found = [(row["step"], r) for row, r in zip(rows, ratio) if row.get("verdict") == verdict]
+        found = [(step, mark) for row, step, mark in zip(rows, steps, marks) if row.get("verdict") == verdict]
         if found:
             axes.plot(*zip(*found), sign, color=colour, markersize=7, label=f"_{verdict}")
             axes.annotate(verdict, found[0], (0, 10), textcoords="offset points", ha="center")
+
+
+def _finite(value):
+    """A number that can be drawn: NaN where there is none, or an infinite one."""
+    return value if value is not None and math.isfinite(value) else math.nan
 
 
 def read(folders):
@@ -72,7 +89,7 @@ def read(folders):
     runs, problems = {}, []
     for folder in map(Path, folders):
         try:
-            rows = [row for row in read_records(folder) if row.get("gradient_rms")]
+            rows = [row for row in read_records(folder) if row.get("gradient_rms") or row.get("verdict")]
         except OSError as error:
             problems.append(f"{folder}: {error.strerror}; a run's folder holds a metrics.jsonl")
             continue

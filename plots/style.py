@@ -1,6 +1,8 @@
 """What all pictures look like."""
 
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito: colour-blind safe
+from dsgd.records import SCORES
+
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"]  # Okabe and Ito
 MARKERS = "osDv^PX"  # tell the runs apart where colours do not: in print
 STYLE = {
     "axes.spines.top": False,
@@ -11,7 +13,6 @@ STYLE = {
     "font.size": 10,
     "legend.frameon": False,
 }
-SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}
 
 
 def score(rows, keys=tuple(SCORES)):

@@ -30,13 +30,13 @@ def dedicated_servers(size, objective, *, servers=1, consistency="bsp", **_):
     n = objective.layout.size
     if consistency not in CONSISTENCY:
         raise ValueError(f"consistency {consistency!r} is not one of {', '.join(CONSISTENCY)}")
-    if not 1 <= servers < size:
-        raise ValueError(
-            f"{servers} servers of {size} ranks leave no worker: start at least {max(servers, 1) + 1} ranks"
-        )
     if servers > -(-n // BLOCK):
         raise ValueError(
             f"{servers} servers for {n} parameters: a key range has at least {BLOCK}, so at most {-(-n // BLOCK)}"
+        )
+    if not 1 <= servers < size:
+        raise ValueError(
+            f"{servers} servers of {size} ranks leave no worker: start at least {max(servers, 1) + 1} ranks"
         )
     owners = tuple((s, lo, hi) for s, (lo, hi) in enumerate(cut(n, servers)))
     return Roles(tuple(range(servers, size)), owners, tuple(range(servers)), synchronous=consistency == "bsp")

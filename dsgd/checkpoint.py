@@ -10,10 +10,13 @@ import io
 import json
 import os
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
+import dsgd
+from dsgd.data.files import read_array
 from dsgd.errors import CheckpointError
 from dsgd.records import write_bytes
 
@@ -29,11 +32,14 @@ def save(folder, arrays, manifest):
         arrays: {name: array}.  manifest: {key: JSON value}.
     """
     folder = Path(folder)
-    for older, newer in ((2, 1), (1, 0)):
-        if (folder / KEEP[newer]).exists():
-            (folder / KEEP[older]).unlink(missing_ok=True)
-            os.link(folder / KEEP[newer], folder / KEEP[older])  # a link: there is no moment without a newest one
-    write_bytes(folder / NAME, pack(arrays, manifest))
+
+    def keep():
+        for older, newer in ((2, 1), (1, 0)):
+            if (folder / KEEP[newer]).exists():
+                (folder / KEEP[older]).unlink(missing_ok=True)
+                os.link(folder / KEEP[newer], folder / KEEP[older])  # a link: there is no moment without a newest one
+
+    write_bytes(folder / NAME, pack(arrays, manifest), before=keep)
 
 
 def pack(arrays, manifest):
@@ -46,17 +52,25 @@ def pack(arrays, manifest):
 
 
 def unpack(data, path="checkpoint"):
-    """(arrays, manifest) of a checkpoint file's bytes, every sum verified.
+    """(arrays, manifest) of a checkpoint file's bytes, every sum verified; no more memory is taken than the file is long.
 
     Raises:
         CheckpointError: with what is wrong.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > len(data):
+                raise ValueError("it claims to hold more than it is long")
+            arrays = {
+                member.filename.removesuffix(".npy"): read_array(
+                    member.filename, archive.open(member), member.file_size
+                )
+                for member in members
+            }
         manifest = json.loads(arrays.pop("manifest").tobytes())
         if manifest["format"] != FORMAT:
-            raise CheckpointError(f"{path}: format {manifest['format']}, this version reads format {FORMAT}")
+            raise CheckpointError(other_format(path, manifest))
         damaged = [name for name, array in arrays.items() if manifest["sha256"].pop(name) != digest(array)]
         missing = list(manifest["sha256"])
     except CheckpointError:
@@ -70,6 +84,15 @@ def unpack(data, path="checkpoint"):
     return arrays, manifest
 
 
+def other_format(path, manifest):
+    """What is said of a checkpoint that this version does not read."""
+    wrote, age = manifest.get("versions", {}).get("dsgd"), "older" if manifest["format"] < FORMAT else "newer"
+    return (
+        f"{path}: is in format {manifest['format']}, and dsgd {dsgd.__version__} reads format {FORMAT}; "
+        f"go on with {f'dsgd {wrote}' if wrote else f'the {age} dsgd that wrote it'}, or train anew into another --output"
+    )
+
+
 def load(folder):
     """(arrays, manifest) of the newest checkpoint in the folder that is whole; a damaged newer one is named in a warning."""
     problems = []
@@ -77,17 +100,34 @@ def load(folder):
         path = Path(folder) / name
         if path.exists():
             try:
-                found = unpack(path.read_bytes(), path)
+                found = unpack(read(path), path)
                 for problem in problems:
                     warnings.warn(f"{problem}; going on from {name}", stacklevel=2)
                 return found
             except CheckpointError as error:
                 problems.append(str(error))
-    raise CheckpointError(
-        problems[0]
-        if problems
-        else f"{folder}: there is no checkpoint to resume from; leave out --resume, or see --checkpoint-every"
-    )
+    raise CheckpointError(problems[0] if problems else nothing_to_resume(folder))
+
+
+def nothing_to_resume(folder):
+    return f"{folder}: there is no checkpoint to resume from; leave out --resume, or see --checkpoint-every"
+
+
+def read(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def newest(folder):
+    """The step of the newest checkpoint in the folder that is whole; None if there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return load(folder)[1]["step"]
+    except CheckpointError:
+        return None
 
 
 def digest(array):

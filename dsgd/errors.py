@@ -37,6 +37,12 @@ class CheckpointError(DsgdError):
     code = 65
 
 
+class DiskError(DsgdError):
+    """A file that could not be written."""
+
+    code = 74
+
+
 class NonFiniteGradient(DsgdError):
     """A NaN or an infinity in a gradient: x is not to be trusted from here on."""
 

@@ -1,18 +1,62 @@
 """The folder of a run: what stands in it when the run starts, and how a run goes on from it."""
 
+import errno
 import fcntl
 import platform
 import warnings
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
-import dsgd
-from dsgd.checkpoint import KEEP, load, pack, unpack
-from dsgd.errors import CheckpointError, UsageError
+from dsgd.checkpoint import KEEP, load, nothing_to_resume, pack, unpack
+from dsgd.command import say
+from dsgd.disk import Disk
+from dsgd.errors import CheckpointError, DiskError, UsageError
 from dsgd.recorder import Recorder
 from dsgd.records import METRICS, MODEL, Records, cut_records, read_records, write_json
+from dsgd.versions import versions
+
+
+def start_folder(job, backend):
+    """The job with its folder, its recorder and, under --resume, the checkpoint to go on from; rank 0 touches the disk.
+
+    The lock on the folder is taken before anything in it is read: of two processes that resume a run, one goes on.
+    """
+    config = job.config
+    with ExitStack() as undo:
+        folder, lock = backend.agree(lambda: on_disk(job, take) if config.output and backend.main else (None, None))
+        if lock:
+            undo.callback(lock.close)
+        if config.resume:
+            job = restore(job, backend)
+        recorder = backend.agree(lambda: on_disk(job, begin, backend, folder, lock) if backend.main else None)
+        undo.pop_all()
+    if config.output and not backend.main:
+        folder = Path(config.output)  # there is one, and rank 0 writes to it
+    return job._replace(folder=folder, recorder=recorder)
+
+
+def on_disk(job, action, *arguments):
+    """action(job, ...): a folder that cannot be used, or a disk that has no room, is told in one line."""
+    try:
+        return action(job, *arguments)
+    except OSError as error:
+        kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else UsageError
+        path = f" ({error.filename})" if error.filename else ""
+        raise kind(
+            f"--output {job.config.output}: {error.strerror or error}{path}; choose a folder that can be written to"
+        ) from None
+
+
+def take(job):
+    """(folder, lock) of a run that is about to start or to go on."""
+    folder, held = numbered(job.config.output), job.config.resume
+    if any((folder / name).exists() for name in KEEP) != held:
+        if held:
+            raise CheckpointError(nothing_to_resume(folder))
+        raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, claim(folder)
 
 
 def restore(job, backend):
@@ -21,10 +65,11 @@ def restore(job, backend):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = backend.agree(lambda: pack(*load(folder)) if backend.main else b"")
-    for warning in caught:
-        print(f"dsgd: {warning.message}")
     arrays, manifest = unpack(backend.share(data))
     backend.agree(lambda: compare(manifest, job, folder))
+    if backend.main:
+        for said in (*(str(warning.message) for warning in caught), *differences(arrays, manifest, job, folder)):
+            say(said)
     return job._replace(restored=(arrays, manifest))
 
 
@@ -35,10 +80,14 @@ def compare(manifest, job, folder):
             raise UsageError(
                 f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change"
             )
-    for key in ("ranks", "data"):
-        if manifest[key] != job.manifest[key]:
-            hint = f"; start it with mpirun -n {manifest[key]} or --simulate {manifest[key]}" if key == "ranks" else ""
-            raise UsageError(f"{folder} was trained with other {key}: {manifest[key]}, not {job.manifest[key]}{hint}")
+    if manifest["data"] != job.manifest["data"]:
+        raise UsageError(f"{folder} was trained with other data: {manifest['data']}, not {job.manifest['data']}")
+    ranks = manifest["ranks"]
+    if ranks != job.manifest["ranks"] and not job.roles.synchronous:
+        raise UsageError(
+            f"{folder} was trained on {ranks} ranks, not {job.manifest['ranks']}; asynchronous workers are not at the same "
+            f"batch, so what is left cannot be dealt anew: start it with mpirun -n {ranks} or --simulate {ranks}"
+        )
     span = manifest.get("schedule steps", job.steps)
     if span != job.steps:
         raise UsageError(
@@ -49,60 +98,51 @@ def compare(manifest, job, folder):
         raise CheckpointError(f"{folder} is at step {manifest['step']} already, --steps asks for {job.steps}")
 
 
-def start_folder(job, backend):
-    """The job with its folder, recorder and manifest; rank 0 touches the disk."""
-    config = job.config
-    restored = job.restored[1]["recorder"] if job.restored else {"records": 0, "done": 0, "lost": 0}
+def differences(arrays, manifest, job, folder):
+    """What is said of a run that goes on where its bits need not be those of an unbroken one: on other ranks, another NumPy."""
+    before, now = manifest["ranks"], job.manifest["ranks"]
+    if before != now:
+        own = sorted({name.split("/", 2)[2] for name in arrays if "/own/" in name})
+        yield (
+            f"{folder} was on {before} ranks and goes on with {now}: from here on its bits differ from those of a run on "
+            f"{before}" + (f"; what only one rank had is left out ({', '.join(own)})" if own else "")
+        )
+    changed = [
+        f"{what} {was} (here: {job.manifest['versions'].get(what)})"
+        for what, was in manifest.get("versions", {}).items()
+        if job.manifest["versions"].get(what) != was
+    ]
+    if changed:
+        yield f"{folder} was trained with {', '.join(changed)}: hashes need not agree with those of an unbroken run"
 
-    def start():
-        if not (config.output and backend.main):
-            return None, None, [], 0
-        folder = numbered(config.output)
-        if any((folder / name).exists() for name in KEEP) and not config.resume:
-            raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = claim(folder)
-            try:
-                return folder, lock, *begin(folder)
-            except BaseException:
-                lock.close()
-                raise
-        except OSError as error:
-            raise UsageError(f"--output {folder}: {error.strerror or error}") from None
 
-    def begin(folder):
-        """Write what is known before the first step; (records to go on from, samples that are done again)."""
+def begin(job, backend, folder, lock):
+    """Write what is known before the first step; returns the recorder, with the records to go on from."""
+    config, disk, rows, lost = job.config, Disk(folder, lock), [], 0
+    restored = job.restored[1]["recorder"] if job.restored else {"records": 0, "done": 0}
+    if folder:
         for stale in folder.glob(".tmp-*"):
             stale.unlink()
         write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
         write_json(folder / "manifest.json", describe(job, backend))
         write_json(folder / MODEL, job.objective.describe())
-        if not (folder / METRICS).exists():
-            return [], 0
-        rows = read_records(folder)
-        lost = max(0, rows[-1].get("samples", 0) - restored["done"]) if rows else 0
-        return cut_records(folder, restored["records"]), lost
-
-    folder, lock, rows, lost = backend.agree(start)
-    if config.output and not backend.main:
-        folder = Path(config.output)  # there is one, and rank 0 writes to it
-    recorder = None
-    if backend.main:
-        records = Records(folder, lock)
-        records.rows += rows
-        recorder = Recorder(
-            records,
-            layout=job.objective.layout,
-            samples=job.objective.samples,
-            steps=job.steps,
-            log_every=config.log_every,
-            progress=bool(folder) and not config.quiet,
-        )
-        if job.restored:
-            recorder.restore(restored)
-            recorder.lost += lost
-    return job._replace(folder=folder, recorder=recorder)
+        if (folder / METRICS).exists():
+            rows = read_records(folder)
+            lost = max(0, rows[-1].get("samples", 0) - restored["done"]) if rows else 0
+            rows = cut_records(folder, restored["records"])
+    recorder = Recorder(
+        Records(folder, rows),
+        disk,
+        layout=job.objective.layout,
+        samples=job.objective.samples,
+        steps=job.steps,
+        log_every=config.log_every,
+        progress=bool(folder) and not config.quiet,
+    )
+    if job.restored:
+        recorder.restore(restored)
+        recorder.lost += lost
+    return recorder
 
 
 def numbered(pattern):
@@ -138,25 +178,15 @@ def claim(folder):
 
 def describe(job, backend):
     """The manifest of a run: hashes are comparable within one manifest only."""
-    from threadpoolctl import threadpool_info
-
-    blas = [
-        {key: lib.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
-        for lib in threadpool_info()
-        if lib["user_api"] == "blas"
-    ]
-    here = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "dsgd": dsgd.__version__,
-        "machine": platform.machine(),
-        "system": platform.platform(),
-    }
-    return here | {
-        "blas": blas,
-        "backend": backend.name,
-        "ranks": backend.size,
-        "config digest": job.config.digest(),
-        "data digest": job.manifest["data"],
-        "faults": job.faults.text,
-    }
+    here = {"machine": platform.machine(), "system": platform.platform()}
+    return (
+        versions()
+        | here
+        | {
+            "backend": backend.name,
+            "ranks": backend.size,
+            "config digest": job.config.digest(),
+            "data digest": job.manifest["data"],
+            "faults": job.faults.text,
+        }
+    )

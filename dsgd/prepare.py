@@ -15,6 +15,7 @@ from dsgd.objectives import Supervised
 from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
+from dsgd.versions import versions
 
 RESTARTS = "DSGD_RESTARTS"  # environment: how often dsgd.launch has started this run again
 RANK_BYTES = 10_000  # of a simulated rank beside its arrays, about
@@ -74,7 +75,7 @@ def prepare(config, backend, objective=None):
         lr=config.lr * scaling(config, roles),
         virtual=backend.virtual,
         faults=faults,
-        manifest={"config": config.identity(), "ranks": backend.size, "data": data} | spans,
+        manifest={"config": config.identity(), "ranks": backend.size, "data": data, "versions": versions()} | spans,
     )
 
 

@@ -1,11 +1,12 @@
 """What one rank does in a run, the same in both worlds: start or restore, drive the algorithm, observe, save."""
 
 import os
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from dsgd.checkpoint import save
+from dsgd.checkpoint import NAME, save
 from dsgd.errors import NonFiniteGradient, ReplicasDiffer
 from dsgd.local import Local
 from dsgd.norms import Norms
@@ -104,8 +105,9 @@ class Rank:
             if config.check_replicas and self.state.t % config.check_replicas == 0:
                 self._check_replicas()
             self._observe(alone)
-            if not alone and (stopped or self.progress.ended or every and self.state.t % every == 0):
-                self._save()
+            ended = stopped or self.progress.ended
+            if not alone and (ended or every and self.state.t % every == 0):
+                self._save(last=bool(ended) or self.state.t == job.steps)
                 saved = self.state.t
         return self._finish(saved, "signal" if stopped else self.progress.ended or "steps")
 
@@ -180,8 +182,8 @@ class Rank:
         parts = self.observer.gather(self.state.x if self.owner else self.state.x[:0])
         return np.concatenate([parts[rank] for rank, _, _ in self.job.roles.owners]) if parts else None
 
-    def _save(self):
-        """All ranks hand in what they own; rank 0 writes it.  Called while all of them stand still."""
+    def _save(self, last):
+        """All ranks hand in what they own; rank 0 writes it.  Called while all of them stand still.   last: of the run"""
         parts = self.observer.gather(hand_in(self))
         if parts is None or self.job.folder is None:
             return
@@ -192,7 +194,9 @@ class Rank:
                 "recorder": self.recorder.save(),
                 "progress": self.progress.state,
             }
-            save(self.job.folder, join(parts, self.job.roles.owners, self.comm.dtype), manifest)
+            arrays = join(parts, self.job.roles.owners, self.comm.dtype)
+            write = partial(save, self.job.folder, arrays, manifest)
+            self.recorder.disk.attempt(NAME, write, self.state.t, last)
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
@@ -204,7 +208,7 @@ class Rank:
                 f"step {self.state.t}: the last update made parameters that are not finite; use a smaller --lr"
             )
         if saved != self.state.t and self.job.folder is not None:
-            self._save()
+            self._save(last=True)
         x = self._whole() if self.together else self.state.x
         squares = self._squares()
         if not self.recorder:

@@ -4,6 +4,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+from dsgd.records import METRICS
 from dsgd.watch import Watch, describe
 
 PRINT_EVERY = 2.0  # seconds between plain progress lines
@@ -22,16 +23,17 @@ class Recorder:
     """Adds up what was agreed in each step and makes records of it.
 
     Args:
-        records: records.Records.  layout: of the parameters.  samples: n, of an epoch.  steps: in the whole run.  log_every: steps between
-        records, 0 for one an epoch.  progress: whether to show any.
+        records: records.Records.  disk: disk.Disk.  layout: of the parameters.  samples: n, of an epoch.  steps: in the whole run.
+        log_every: steps between records, 0 for one an epoch.  progress: whether to show any.
     """
 
-    def __init__(self, records, *, layout, samples, steps, log_every, progress):
+    def __init__(self, records, disk, *, layout, samples, steps, log_every, progress):
         self.watch = Watch(layout)
         for row in records.rows:  # of a run that goes on
             if row.get("gradient_norm") is not None:
                 self.watch.judge(row)
-        self.records, self.n, self.steps, self.log_every = records, samples, steps, log_every
+        self.records, self.disk = records, disk
+        self.n, self.steps, self.log_every = samples, steps, log_every
         self.done = 0  # samples applied
         self.lost = 0  # samples applied after a checkpoint that a resumed run went on from, as far as recorded
         self.epoch_sums = [0, 0.0]  # samples and loss since the epoch began,
@@ -97,7 +99,7 @@ class Recorder:
         before = self.watch.verdict
         if squares:
             row |= self.watch.see(squares)
-        self.records.add(**row)
+        self._add(row)
         if self._progress and self.watch.verdict not in (None, before):
             print(f"dsgd: {describe(row)}", file=sys.stderr, flush=True)
         if self._bar:
@@ -116,7 +118,11 @@ class Recorder:
         """The last record of a run whose gradient in this step is not finite: there is nothing to measure any more."""
         row = {"step": step, "epoch": self.done / self.n, "samples": self.done, "train_loss": None}
         row |= {"time": time.perf_counter() - self.first, "virtual_time": clock if virtual else None}
-        self.records.add(**row, gradient_norm=None, gradient_rms=None, verdict="exploding")
+        self._add(row | {"gradient_norm": None, "gradient_rms": None, "verdict": "exploding"})
+
+    def _add(self, row):
+        self.records.add(**row)
+        self.disk.attempt(METRICS, self.records.write, row["step"])
 
     @contextmanager
     def timed(self, what):
@@ -133,6 +139,11 @@ class Recorder:
             self.train_loss = mean(self.epoch_sums)
         if self._bar:
             self._bar.close()
+
+    def close(self):
+        """Nothing is written any more."""
+        self.records.close()
+        self.disk.close()
 
 
 def mean(sums):

@@ -12,26 +12,39 @@ SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": 
 
 
 class Records:
-    """Records of a run, kept in a list and, if there is a folder, appended to its metrics.jsonl.
+    """Records of a run, kept in a list and, if there is a folder, appended to its metrics.jsonl by write().
 
     A record has step, epoch, samples, train_loss (mean over the samples since the last record), time and virtual_time
     (s, None under MPI), and, at the end of an epoch, test_loss and test_accuracy.
     """
 
-    def __init__(self, folder=None, lock=None):
-        self.rows = []
-        self._lock = lock  # on the folder, held until close()
-        self._file = open(Path(folder) / METRICS, "a", encoding="utf-8") if folder else None
+    def __init__(self, folder=None, rows=()):
+        self.rows = list(rows)  # those that the file holds already
+        self._written = len(self.rows)
+        self._file = open(Path(folder) / METRICS, "ab", buffering=0) if folder else None
 
     def add(self, **row):
         self.rows.append(row)
-        if self._file:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+
+    def write(self):
+        """Append the records that the file lacks, whole lines only.
+
+        Raises:
+            OSError: the disk is full, or fails; what is missing is written by a later call.
+        """
+        while self._file and self._written < len(self.rows):
+            line, size = (json.dumps(self.rows[self._written]) + "\n").encode(), os.fstat(self._file.fileno()).st_size
+            try:
+                while line:  # a disk that is nearly full takes a part, and says so next time
+                    line = line[self._file.write(line) :]
+            except OSError:
+                self._file.truncate(size)
+                raise
+            self._written += 1
 
     def close(self):
-        for file in filter(None, (self._file, self._lock)):
-            file.close()
+        if self._file:
+            self._file.close()
 
 
 def read_records(folder):
@@ -72,8 +85,11 @@ def write_text(path, text):
     write_bytes(path, text.encode())
 
 
-def write_bytes(path, data):
-    """Write a file whole or not at all: to a temporary name, to the disk, then renamed; the folder last."""
+def write_bytes(path, data, before=lambda: None):
+    """Write a file whole or not at all: to a temporary name, to the disk, then renamed; the folder last.
+
+    before: called when the new file is on the disk and the old one still has the name.
+    """
     path = Path(path)
     temporary = path.with_name(f".tmp-{path.name}")
     try:
@@ -81,6 +97,7 @@ def write_bytes(path, data):
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        before()
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

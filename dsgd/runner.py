@@ -10,10 +10,10 @@ from dsgd.arguments import make
 from dsgd.checkpoint import digest
 from dsgd.config import Config
 from dsgd.errors import UsageError
-from dsgd.folder import restore, start_folder
+from dsgd.folder import start_folder
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
-from dsgd.records import SUMMARY, write_json
+from dsgd.records import METRICS, SUMMARY, write_json
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Result:
     Attributes:
         summary: as in summary.json.  records: [dict], as in metrics.jsonl.  params: x (n,), the final parameters.
         seconds: {what: s}, where the time went.  folder: of the files, or None.
+        unsaved: which files could not be written, why, and what to do, in one line; None if all could.
     """
 
     config: Config
@@ -32,6 +33,7 @@ class Result:
     seconds: dict
     folder: Path | None = None
     trace: list | None = field(default=None, repr=False)
+    unsaved: str | None = None
 
     def plot(self):
         """The convergence figure, a matplotlib Figure."""
@@ -82,8 +84,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
     backend = open_backend(backend, config, world) if own_backend else backend
     with threadpool_limits(limits=config.threads, user_api="blas"):
         job = backend.agree(lambda: prepare(config, backend, objective))
-        backend.handshake(facts(job))
-        job = restore(job, backend) if config.resume else job
+        backend.handshake(facts(job), job.manifest["versions"])
         job = start_folder(job, backend)._replace(wish=[] if wish is None else wish)
         if announce:
             announce(job, backend)
@@ -98,17 +99,17 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
                 reduction=config.reduction,
                 faults=job.faults,
             )
+            if own_backend:
+                backend.close()
+            return finish(job, backend, done, prepared - began) if job.recorder else None
         finally:
             if job.recorder:
-                job.recorder.records.close()
-        if own_backend:
-            backend.close()
-        return finish(job, backend, done, prepared - began) if job.recorder else None
+                job.recorder.close()
 
 
 def finish(job, backend, done, startup):
     """The Result of rank 0, and its files."""
-    recorder, config = job.recorder, job.config
+    recorder, disk, config = job.recorder, job.recorder.disk, job.config
     last = next(
         (row for row in reversed(recorder.records.rows) if "test_loss" in row and row["step"] == done["step"]), None
     )
@@ -142,10 +143,12 @@ def finish(job, backend, done, startup):
     } | classes
     seconds = {"start-up": startup} | recorder.seconds
     if job.folder:
-        write_json(job.folder / SUMMARY, summary)
+        disk.attempt(METRICS, recorder.records.write, done["step"], last=True)
+        disk.attempt(SUMMARY, lambda: write_json(job.folder / SUMMARY, summary), done["step"], last=True)
     trace = backend.world.trace if backend.virtual else None
-    result = Result(config, summary, recorder.records.rows, done["x"], seconds, job.folder, trace)
-    if job.folder and not config.no_plot:
+    rows, unsaved = recorder.records.rows, disk.verdict()
+    result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, unsaved)
+    if job.folder and not config.no_plot and not unsaved:
         from dsgd.plots.convergence import draw
 
         with recorder.timed("plot"):

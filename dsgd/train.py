@@ -41,6 +41,9 @@ def main(argv, backend=None):
         )
     if first:
         report(result)
+        if result.unsaved:
+            say(result.unsaved)
+            return 74
         if result.summary["ended_by"] == "divergence":
             say(f"the loss has diverged; {REMEDY['exploding']}")
             return 70
@@ -106,7 +109,8 @@ def announce(job, backend):
     print(
         f"{config.algorithm} on {backend.size} rank{'s' * (backend.size > 1)} ({backend.name}), "
         f"{workers} worker{'s' * (workers > 1)}: {task}, {job.objective.layout.size:,} parameters, {config.dtype}, "
-        f"batch {config.batch_size}, {job.steps} steps{going_on}",
+        f"batch {config.batch_size}, {config.threads} BLAS thread{'s' * (config.threads > 1)} a rank, "
+        f"{job.steps} steps{going_on}",
         flush=True,
     )
 

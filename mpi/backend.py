@@ -6,6 +6,7 @@ import numpy as np
 from mpi4py import MPI
 
 from dsgd import errors
+from dsgd.command import say
 from dsgd.errors import DsgdError, UsageError
 from dsgd.mpi.comm import MPIComm
 
@@ -36,9 +37,15 @@ class MPIBackend:
                 raise error
         return result
 
-    def handshake(self, facts):
-        """Compare facts over all ranks before the first step, and name what differs."""
+    def handshake(self, facts, versions):
+        """Compare facts over all ranks before the first step, and name what differs; of other versions rank 0 warns."""
         self.agree(lambda: self._compare(self._texts(facts)))
+        for rank, theirs in enumerate(self._texts(versions) if self.size > 1 else ()):
+            other = [
+                f"{what} {theirs[what]} (rank 0: {versions[what]})" for what in theirs if theirs[what] != versions[what]
+            ]
+            if other and self.main:
+                say(f"rank {rank} has {', '.join(other)}: hashes need not agree with those of other runs")
 
     def _texts(self, facts):
         return [

@@ -22,7 +22,7 @@ class SimulatorBackend:
         """Run an action that may fail; one process needs no agreement."""
         return action()
 
-    def handshake(self, facts):
+    def handshake(self, facts, versions):
         """Compare what all processes must have in common; there is one."""
 
     def share(self, data):

@@ -40,9 +40,3 @@ def test_damaged_records_are_refused_with_their_line(damage, tmp_path):
     (tmp_path / METRICS).write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
     with pytest.raises(DataError, match="line 2 is damaged"):
         dsgd.run(steps=40, log_every=10, output=str(tmp_path), resume=True, **TINY)
-
-
-def test_other_ranks_are_refused_with_the_command_that_mends_it(tmp_path):
-    dsgd.run(steps=4, simulate=3, output=str(tmp_path), **TINY)
-    with pytest.raises(UsageError, match="mpirun -n 3 or --simulate 3"):
-        dsgd.run(steps=8, simulate=2, output=str(tmp_path), resume=True, algorithm="data-parallel", **TINY)

@@ -37,4 +37,4 @@ def test_trace(name):
 
 
 def test_every_file_belongs_to_a_run():
-    assert {file.stem for file in FOLDER.iterdir()} == set(RUNS)
+    assert {file.stem for file in FOLDER.glob("*.trace")} == set(RUNS)

@@ -1,0 +1,22 @@
+"""What the bits of a run depend on beside its configuration: hashes are comparable where all of this is the same."""
+
+import platform
+from functools import lru_cache
+
+import numpy as np
+
+import dsgd
+
+
+def versions():
+    """{what: version} of this process."""
+    return {"dsgd": dsgd.__version__, "python": platform.python_version(), "numpy": np.__version__, "blas": blas()}
+
+
+@lru_cache
+def blas():
+    """Name, version and kernels of NumPy's BLAS, which is loaded before anybody else's."""
+    from threadpoolctl import threadpool_info
+
+    found = next((lib for lib in threadpool_info() if lib["user_api"] == "blas"), {})
+    return " ".join(str(found[key]) for key in ("internal_api", "version", "architecture") if found.get(key)) or "none"

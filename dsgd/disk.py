@@ -28,7 +28,7 @@ class Disk:
             if not (told or last):
                 say(
                     f"step {step}: {self.folder / name} could not be written ({self.unsaved[name]}); "
-                    f"{self._whole()}; the run goes on, and it is tried again"
+                    f"{whole(newest(self.folder))}; the run goes on, and it is tried again"
                 )
         else:
             if self.unsaved.pop(name, None) and not last:
@@ -38,17 +38,17 @@ class Disk:
         """What is said of a run whose files could not all be written; None if they could."""
         if not self.unsaved:
             return None
-        whys = ", ".join(dict.fromkeys(self.unsaved.values()))
-        return (
-            f"{self.folder}: {', '.join(self.unsaved)} could not be written ({whys}); {self._whole()}; make room, then "
-            f"python -m dsgd.train --resume --output {shlex.quote(str(self.folder))}"
+        step, whys = newest(self.folder), ", ".join(dict.fromkeys(self.unsaved.values()))
+        mend = (
+            "start anew" if step is None else f"python -m dsgd.train --resume --output {shlex.quote(str(self.folder))}"
         )
-
-    def _whole(self):
-        step = newest(self.folder)
-        return "there is no whole checkpoint" if step is None else f"the newest whole checkpoint is of step {step}"
+        return f"{self.folder}: {', '.join(self.unsaved)} could not be written ({whys}); {whole(step)}; make room, then {mend}"
 
     def close(self):
         """Give the lock up."""
         if self._lock:
             self._lock.close()
+
+
+def whole(step):
+    return "there is no whole checkpoint" if step is None else f"the newest whole checkpoint is of step {step}"

@@ -148,6 +148,7 @@ def script(folder, body):
     """
     lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
     text = f"""import sys
+from dsgd.command import run_command
 from dsgd.mpi.launch import guard, launched
 
 def main():
@@ -155,7 +156,7 @@ def main():
     from dsgd.train import main, mpi_main
     return mpi_main() if launched()[0] else main(sys.argv[1:])
 
-sys.exit(guard(main) if launched()[0] else main())
+sys.exit(guard(main) if launched()[0] else run_command(lambda argv: main()))
 """
     path = Path(folder) / "script.py"
     path.write_text(text)

@@ -40,21 +40,28 @@ def join(parts, owners, dtype):
 
 
 def take_out(rank, arrays, manifest):
-    """Give a rank its state, its optimizer's vectors and its counters from a checkpoint."""
+    """Give a rank its state, its optimizer's vectors and its counters from a checkpoint, of any number of ranks.
+
+    What only one rank had means nothing to another number of them and is left out; the last rank takes over what ranks
+    that are there no more have counted, so that totals stay right.
+    """
     comm, lo, hi = rank.comm, rank.lo, rank.hi
     rank.state = State(arrays["x"][lo:hi])
     rank.state.t = manifest["step"]
-    prefix = f"{comm.rank}/own/"
-    rank.state.own = {
-        name.removeprefix(prefix): array.copy() for name, array in arrays.items() if name.startswith(prefix)
-    }
+    before, prefix = manifest["ranks"], f"{comm.rank}/own/"
+    if before == comm.size:
+        rank.state.own = {
+            name.removeprefix(prefix): array.copy() for name, array in arrays.items() if name.startswith(prefix)
+        }
     slots = {}
     for name, array in arrays.items():
         if name.startswith("optimizer/"):
             whole = array.shape == (rank.job.objective.layout.size,) and array.dtype == comm.dtype
             slots[name.removeprefix("optimizer/")] = (array[lo:hi] if whole else array).copy()
     rank.update.slots = slots
-    comm.sent.messages, comm.sent.bytes, rank.local.computed = (
-        int(number) for number in arrays[f"{comm.rank}/counters"]
-    )
+    counters = np.zeros(3, np.int64)
+    for old in range(before):
+        if min(old, comm.size - 1) == comm.rank:
+            counters += arrays[f"{old}/counters"]
+    comm.sent.messages, comm.sent.bytes, rank.local.computed = counters.tolist()
     rank.progress.state = manifest["progress"]

@@ -4,11 +4,14 @@ import json
 from functools import cache
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import probes
 import pytest
 
 import dsgd
+from dsgd.algorithms import ALGORITHMS
 from dsgd.checkpoint import load, save
 from dsgd.errors import CheckpointError, UsageError
 from dsgd.records import read_records
@@ -26,6 +29,7 @@ DATA = dict(
     no_plot=True,
 )
 STEPS, BREAK = 21, 7
+GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 SYNCHRONOUS = (
     "data-parallel",
     "dsgd",
@@ -237,6 +241,117 @@ def test_an_asynchronous_run_goes_on_from_a_cut(servers, tmp_path, monkeypatch):
     assert timeless(read_records(tmp_path / "run")) == timeless(unbroken.records)
 
 
+# --- other ranks, other versions
+
+
+MOVED = ("data-parallel", "dsgd", "parameter-server", "model-parallel", "top-k", "grouped")
+
+
+def moved(folder, run, algorithm):
+    """[outcome] of a run on 4 ranks that goes on with 2, then with 4 again.   run: (rows of one size) -> outcomes"""
+    row = DATA | dict(algorithm=algorithm, optimizer="adam", output=str(folder / algorithm), dtype="float64")
+    fewer = 3 if algorithm == "model-parallel" else 2
+    sizes = ((4, 7), (fewer, 14), (4, STEPS))
+    return [run(size, row | dict(steps=steps, resume=steps > 7)) for size, steps in sizes]
+
+
+@pytest.mark.fault(
+    "K5",
+    "a run is resumed on another number of ranks, with another network or other data",
+    "another number of ranks goes on, with one line that the bits will differ (asynchronous ones are refused, with the "
+    "reason); another network, optimizer or data set is refused by name",
+)
+@pytest.mark.parametrize("algorithm", MOVED)
+def test_a_run_goes_on_with_other_ranks(algorithm, tmp_path, capsys):
+    """4, 2 and 4 of them: it follows one worker, all samples are counted, and one line says that bits will differ."""
+
+    def run(size, row):
+        with patch.dict(ALGORITHMS, probes.ALGORITHMS):
+            return dsgd.run(**row, simulate=size)
+
+    last = moved(tmp_path, run, algorithm)[-1]
+    said = [line for line in capsys.readouterr().err.splitlines() if "from here on its bits differ" in line]
+    fewer = 3 if algorithm == "model-parallel" else 2
+    assert [f"was on {a} ranks and goes on with {b}" in line for line, (a, b) in zip(said, ((4, fewer), (fewer, 4)))] == [True] * 2  # fmt: skip
+    own = {"parameter-server": "gradients", "top-k": "residual"}.get(algorithm)
+    assert all((f"only one rank had is left out ({own})" in line) == bool(own) for line in said)
+    one = dsgd.run(**DATA | dict(algorithm="sgd", optimizer="adam", dtype="float64", steps=STEPS))
+    shares = [worker["samples"] for worker in last.summary["samples_per_worker"]]
+    if algorithm == "model-parallel":  # every rank computes its layers of every sample
+        assert sum(shares[:3]) >= 3 * one.summary["samples_per_worker"][0]["samples"] > 0
+    else:
+        assert sum(shares) == one.summary["samples_per_worker"][0]["samples"]
+    if algorithm != "top-k":
+        np.testing.assert_allclose(last.params, one.params, rtol=0, atol=1e-10)
+    assert [row["step"] for row in last.records] == [5, 9, 10, 15, 18, 20, 21]
+    assert json.loads((tmp_path / algorithm / "manifest.json").read_text())["ranks"] == 4
+
+
+@pytest.mark.fault("K5")
+def test_real_ranks_go_on_with_others(tmp_path):
+    """As simulated ones, to the bit."""
+    rows = {}
+    for world in ("mpi", "simulator"):
+
+        def run(size, row, world=world):
+            return table(size, [row])[0] if world == "mpi" else run_row(row | dict(simulate=size))
+
+        rows[world] = moved(tmp_path / world, run, "parameter-server")[-1]
+    pids = [rows[world].pop("pids") for world in rows]
+    assert json.loads(json.dumps(rows["simulator"])) == rows["mpi"] and pids == [3, 1]
+
+
+@pytest.mark.fault("K5")
+def test_an_asynchronous_run_does_not_go_on_with_other_ranks(tmp_path):
+    row = DATA | dict(algorithm="parameter-server:consistency=asp", output=str(tmp_path))
+    dsgd.run(**row, steps=4, simulate=4)
+    with pytest.raises(UsageError, match="on 4 ranks, not 3; asynchronous workers are .* mpirun -n 4 or --simulate 4"):
+        dsgd.run(**row, steps=8, simulate=3, resume=True)
+
+
+@pytest.mark.fault(
+    "C2",
+    "versions of Python, NumPy, BLAS or dsgd differ",
+    "between ranks, another dsgd is an error and another Python or NumPy a warning that names the rank; between a "
+    "checkpoint and the run that goes on from it, one line that hashes need not agree",
+)
+def test_a_run_of_another_numpy_is_told(finished, monkeypatch, capsys):
+    monkeypatch.setattr(np, "__version__", "1.0")
+    dsgd.run(**finished, steps=7, resume=True)
+    monkeypatch.undo()
+    capsys.readouterr()
+    dsgd.run(**finished, steps=10, resume=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"was trained with numpy 1.0 (here: {np.__version__}): hashes need not agree" in line
+    dsgd.run(**finished, steps=15, resume=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.fault(
+    "K6",
+    "a checkpoint of an older or a newer format",
+    "formats that can be read are held by files of theirs; others are refused with both versions and what to do",
+)
+def test_a_checkpoint_of_this_format_that_was_kept_is_resumed(tmp_path):
+    """Written when format 2 was new, after 7 steps; on another machine the last digits may differ."""
+    (tmp_path / "checkpoint.npz").write_bytes((GOLDEN / "format-2.npz").read_bytes())
+    row = dict(data="digits", hidden="4", algorithm="parameter-server", optimizer="adam", dtype="float64")
+    row |= dict(simulate=3, batch_size=30, log_every=5, no_plot=True, steps=12)
+    resumed, unbroken = dsgd.run(**row, output=str(tmp_path), resume=True), dsgd.run(**row)
+    assert resumed.summary["samples_per_worker"][0]["samples"] == unbroken.summary["samples_per_worker"][0]["samples"]
+    np.testing.assert_allclose(resumed.params, unbroken.params, rtol=1e-9)
+
+
+@pytest.mark.fault("K6")
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    (tmp_path / "checkpoint.npz").write_bytes((GOLDEN / "format-1.npz").read_bytes())
+    said = (
+        "checkpoint.npz: is in format 1, and dsgd .* reads format 2; go on with the older dsgd that wrote it, or train"
+    )
+    with pytest.raises(CheckpointError, match=said):
+        dsgd.run(data="digits", hidden="4", output=str(tmp_path), resume=True)
+
+
 # --- refusals
 
 
@@ -265,12 +380,18 @@ OTHER = {
 }
 
 
+@pytest.mark.fault("K5")
 @pytest.mark.parametrize("key", OTHER)
 def test_another_configuration_is_refused_by_name(finished, key):
     with pytest.raises(UsageError, match=rf"run was trained with {key} = .*only steps and epochs may change"):
         dsgd.run(**finished | {key: OTHER[key]}, steps=10, resume=True)
 
 
+@pytest.mark.fault(
+    "D9",
+    "a data file changes",
+    "it is read once, before the first step; a run does not go on with other data behind the same name",
+)
 def test_other_data_behind_the_same_name_is_refused(tmp_path):
     """A file may change while its name does not."""
     row = dict(data=str(tmp_path / "points.npz"), steps=3, simulate=2, no_plot=True, output=str(tmp_path / "run"))

@@ -28,10 +28,10 @@ class MPIBackend:
         try:
             result = action()
         except DsgdError as error:
-            text = f"{type(error).__name__}:{error}".encode()
+            text = f"{type(error).__name__}:{error}".encode(errors="surrogateescape")  # of a path, perhaps
         for rank, report in enumerate(self._comm.allgather(np.frombuffer(text, np.uint8))):
             if len(report):
-                kind, message = report.tobytes().decode().split(":", 1)
+                kind, message = report.tobytes().decode(errors="surrogateescape").split(":", 1)
                 error = getattr(errors, kind).from_text(message if rank == 0 else f"rank {rank}: {message}")
                 error.agreed = True
                 raise error

@@ -85,6 +85,26 @@ def test_the_import_table(module):
         )
 
 
+CLOCKS = ("dsgd.recorder", "dsgd.runner", "dsgd.compare", "dsgd.mpi")  # they tell how long it took, and wait
+CLOCKS += ("dsgd.simulator.kernel", "dsgd.simulator.transport", "dsgd.chaos", "dsgd.launch", "dsgd.segments")
+
+
+@pytest.mark.fault(
+    "C7", "clocks or hosts differ", "nothing that is computed depends on the time of day or on an unseeded number"
+)
+@pytest.mark.parametrize("module", MODULES)
+def test_only_these_modules_know_the_time_or_random(module):
+    names = {name.partition(".")[0] for name in imports(ast.walk(parse(module)))}
+    assert not names & {"time", "random", "datetime", "secrets", "uuid"} or within(module, " ".join(CLOCKS))
+
+
+@pytest.mark.fault("C7")
+def test_numpy_draws_where_the_seed_is_given_and_nowhere_else():
+    for module in MODULES:
+        drawn = {ast.unparse(n) for n in ast.walk(parse(module)) if isinstance(n, ast.Attribute) and n.attr == "random"}
+        assert drawn <= ({"np.random"} if module == "dsgd.arrays" else set()), module
+
+
 @pytest.mark.parametrize("module", ["dsgd.runner", "dsgd.train"])
 def test_backends_are_imported_inside_a_function(module):
     assert not [name for name in imports(parse(module).body) if within(name, "dsgd.simulator dsgd.mpi dsgd.plots")]

@@ -109,6 +109,7 @@ BAD = {  # flags: a part of what is said
 }
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.parametrize("flags", BAD, ids=" ".join)
 def test_a_bad_flag_is_one_line_and_exit_code_2(command, flags, tmp_path):
     code, out, err = command(*flags)
@@ -128,6 +129,9 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.fault(
+    "U1", "a flag that is mistyped or cannot be meant", "one line from one rank, with the nearest name, and code 2"
+)
 @pytest.mark.parametrize("flags", SAMPLE, ids=" ".join)
 def test_a_bad_flag_under_mpirun_is_one_line_too(flags, tmp_path):
     ended = mpirun(3, *TRAIN, *flags, cwd=tmp_path)

@@ -116,6 +116,7 @@ def test_a_resumed_run_takes_its_flags_from_its_folder(tmp_path):
     )
 
 
+@pytest.mark.fault("K2")
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", "3", "\xff"])
 def test_a_resumed_run_whose_flags_are_damaged_says_so(tmp_path, text):
     (tmp_path / "config.json").write_text(text, encoding="latin-1")

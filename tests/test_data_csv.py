@@ -134,6 +134,7 @@ def test_whole_numbers_and_words_are_classes_and_other_numbers_are_not(table, va
 ROWS = "a,width,y\n1,2,0\n3,4,1\n5,6,0\n"
 
 
+@pytest.mark.fault("N2")
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -259,6 +260,7 @@ CELL = st.sampled_from(["1", "-2.5", "x", "", "nan", '"', '""', '"a', "1_0", "é
 TEXT = st.lists(st.lists(CELL, max_size=4).map(",".join), max_size=6).map("\n".join)
 
 
+@pytest.mark.fault("D5")
 @settings(deadline=None, max_examples=200, derandomize=True)
 @given(
     content=st.binary(max_size=60) | TEXT.map(str.encode),

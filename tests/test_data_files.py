@@ -39,6 +39,10 @@ def bad(value):
     return array
 
 
+@pytest.mark.fault("D6")
+@pytest.mark.fault(
+    "N2", "a NaN or an infinity in the data", "refused when it is read, with its place and how many there are"
+)
 @pytest.mark.parametrize(
     "arrays, message",
     [
@@ -107,6 +111,7 @@ def same_or_refused(path, content, expected):
         return True
 
 
+@pytest.mark.fault("D5")
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_truncated_file_is_refused(file, save):
     path = file(save, X=X, y=Y)
@@ -115,6 +120,7 @@ def test_a_truncated_file_is_refused(file, save):
         assert same_or_refused(path, whole[:length], expected), f"{length} bytes"
 
 
+@pytest.mark.fault("D5")
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_flipped_bit_is_refused_or_harmless(file, save):
     """Some bits say nothing (dates, padding); none may change the data."""
@@ -226,6 +232,7 @@ def damaged(whole):
     )
 
 
+@pytest.mark.fault("D5")
 @settings(**FUZZ)
 @given(content=damaged(whole_npy()))
 def test_any_bytes_as_labels_are_read_or_refused(tmp_path_factory, content):

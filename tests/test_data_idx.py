@@ -200,6 +200,7 @@ ALMOST = st.builds(
 )
 
 
+@pytest.mark.fault("D5")
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(images=SMALL | ALMOST | ALMOST.map(gzip.compress), labels=ALMOST)
 def test_any_bytes_are_read_or_refused(tmp_path_factory, images, labels):

@@ -122,6 +122,14 @@ def test_a_rank_without_numpy_ends_the_job(tmp_path):
 # --- ranks that do not agree
 
 
+@pytest.mark.fault(
+    "C1", "a flag differs between ranks", "refused before the first step, the rank and both values named"
+)
+@pytest.mark.fault(
+    "P10",
+    "one rank would make fewer steps than the others",
+    "it cannot: how many there are follows from flags and data, and the ranks compare the number before the first step",
+)
 @pytest.mark.parametrize(
     "flag, values, named",
     [
@@ -143,6 +151,9 @@ def points(path, X=None):
     return X
 
 
+@pytest.mark.fault(
+    "D8", "ranks read different files behind one name", "a digest of the data is compared before the first step"
+)
 def test_a_data_file_that_differs_is_named(tmp_path):
     """The same name, relative to each rank's own folder, as on machines with disks of their own."""
     for folder in ("a", "b"):
@@ -160,6 +171,7 @@ def test_a_data_file_that_differs_is_named(tmp_path):
     assert not (tmp_path / "a" / "runs").exists()
 
 
+@pytest.mark.fault("D8")
 def test_a_file_that_one_rank_lacks_is_named(tmp_path):
     (tmp_path / "a").mkdir()
     points(tmp_path / "a" / "points.npz")
@@ -226,6 +238,7 @@ def test_one_simulated_rank_with_a_nan_is_named(algorithm, monkeypatch):
 # --- files and launchers
 
 
+@pytest.mark.fault("D5")
 @pytest.mark.parametrize(
     "damage, said",
     [
@@ -240,6 +253,7 @@ def test_a_damaged_data_file_is_told_once(damage, said, tmp_path):
     one_line(mpirun(3, *TRAIN, "--data", path, cwd=tmp_path), 65, str(path), said)
 
 
+@pytest.mark.fault("N2")
 def test_a_nan_in_the_data_is_told_once(tmp_path):
     X = points(tmp_path / "points.npz")
     X[17, 2] = np.nan

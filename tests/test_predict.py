@@ -116,6 +116,7 @@ def test_targets_that_the_network_was_not_trained_for_are_refused(tmp_path):
     assert ended.code == 65 and "too large for float32" in ended.err, ended
 
 
+@pytest.mark.fault("K2")
 @pytest.mark.parametrize(
     "damage",
     [

@@ -119,7 +119,7 @@ def read_folder(folder, launched):
         values.pop("faults", None)  # they are asked for anew or not at all
     except FileNotFoundError:
         raise UsageError(f"{folder} holds no run to resume; leave out --resume to start one there") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{path} is damaged ({error}); give the run's flags in --config FILE.toml to resume without it"
         ) from None
@@ -141,7 +141,7 @@ def make(values):
         elif kind is str and isinstance(value, Path):
             value = str(value)
         elif kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
-            value = float(value)
+            value = as_float(key, value)
         elif kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
             value = int(value)  # a NumPy integer
         if type(value) is not kind:
@@ -150,11 +150,18 @@ def make(values):
     return Config(**typed)
 
 
+def as_float(key, number):
+    try:
+        return float(number)
+    except OverflowError:
+        raise UsageError(f"{key} is a whole number of {len(str(number))} digits, beyond any float") from None
+
+
 def read_toml(path):
     """{key: value} of a TOML file; keys may have - or _."""
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of no text, of no TOML, of a number or a nesting too long
         raise UsageError(f"--config {path}: {error}") from None
     return {key.replace("-", "_"): value for key, value in values.items()}
 

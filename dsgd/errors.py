@@ -21,6 +21,9 @@ class UsageError(DsgdError):
 
     code = 2
 
+    def __str__(self):
+        return " ".join(super().__str__().splitlines())  # one line, whatever was given
+
 
 class DataError(DsgdError):
     """A data set that is missing, damaged or unfit."""

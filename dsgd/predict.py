@@ -44,7 +44,7 @@ class Model:
                 raise ValueError(f"{len(self.labels)} labels for {outputs} outputs")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(f"{folder} holds no trained network: it has no {Path(error.filename).name}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise DataError(folder, f"config.json or {MODEL} is damaged ({error!r})", "train again") from None
         self.x = load(folder)[0]["x"]
         if self.x.size != self.net.layout().size:

@@ -60,7 +60,7 @@ def read_records(folder):
             rows.append(json.loads(line))
             if not isinstance(rows[-1], dict) or not rows[-1].keys() >= {"step"}:
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             del rows[number - 1 :]
             if number < len(lines):
                 raise DataError(

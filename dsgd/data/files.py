@@ -5,6 +5,7 @@ Never pickle: an array of Python objects is refused.
 
 import math
 import os
+import warnings
 import zipfile
 from contextlib import contextmanager
 
@@ -68,7 +69,9 @@ def read_array(path, file, size):
         raise DataError(
             path, f"is of version {version[0]}.{version[1]} of NumPy's format, which is not for plain arrays"
         )
-    shape, by_columns, dtype = HEADERS[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's about headers that Python 2 wrote: they are read all the same
+        shape, by_columns, dtype = HEADERS[version](file)
     if dtype.hasobject:
         raise DataError(path, "holds Python objects, which are never unpacked", "save numbers or strings instead")
     held, claimed = size - file.tell(), math.prod(shape) * dtype.itemsize

@@ -28,16 +28,15 @@ from dsgd.mpi.launch import two_runtimes
 from dsgd.mpi.segments import sweep
 from dsgd.records import numbered
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+PASSED_ON = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}  # and what the job then ends with
 DEADLY = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV)
 FINAL = {  # exit codes after which the same command would end in the same way, or somebody wanted it to end
     2: "a flag or a combination that cannot be meant",
     65: "data or a checkpoint are damaged",
     70: "a failure inside, which would come again",
     74: "the disk",
-    128 + signal.SIGINT: "it was interrupted",
-    128 + signal.SIGUSR1: "it was asked to stop",
-    128 + signal.SIGTERM: "it was asked to stop",
+    130: "it was interrupted",
+    143: "it was asked to stop",
 }
 PATIENCE = 15.0  # s that the processes of a job may take to end after its launcher has
 
@@ -139,7 +138,7 @@ class Stop:
             signal.signal(number, self._handle)
 
     def _handle(self, number, frame):
-        self.number = self.number or number
+        self.number = self.number or signal.Signals(number)
         self._pending.append(number)
         self._asked.set()
         self._pass_on()
@@ -170,8 +169,8 @@ def supervise(command, folder, resume, options, stop):
         step = saved_step(folder)
         history.append(f"{moment} exit code {code} after {time.monotonic() - began:.1f} s, {saved(step)}")
         if code and stop.number:
-            say(f"{stop.number.name} was passed on: not started again; {saved(step)}")
-            return code if code in FINAL else 128 + stop.number
+            say(f"not started again: {stop.number.name} was passed on; {saved(step)}")
+            return code if code in FINAL else PASSED_ON[stop.number]
         if not code or not lost_a_rank(code):
             if code:
                 say(f"not started again: exit code {code} means {FINAL.get(code, 'something else than a lost rank')}")
@@ -182,8 +181,8 @@ def supervise(command, folder, resume, options, stop):
                 f"a rank was lost (exit code {code}): restart {attempt + 1} of {options.max_restarts} in {pause:g} s; {saved(step)}"
             )
             if stop.wait(pause):
-                say(f"{stop.number.name}: not started again")
-                return 128 + stop.number
+                say(f"not started again: {stop.number.name}")
+                return PASSED_ON[stop.number]
             wait_until_free(folder)
             resume = any(folder.glob("checkpoint*.npz"))
     raise PeerError(

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 
 import psutil
@@ -77,11 +76,11 @@ def test_a_launcher_that_was_killed_is_started_again(tmp_path):
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
 def test_a_signal_is_passed_on_and_ends_it(number, code, tmp_path):
-    """The job ends its step and saves; it is not started again."""
+    """The job ends its step and saves; it is not started again.  A terminal sends Ctrl-C to the whole process group."""
     run = tmp_path / "run"
     job = Job(sys.executable, *LAUNCH, "-n", 2, "--", *TINY, "--steps", 1_000_000, "--output", run)
     job.wait_for((run / "checkpoint.npz").exists)
-    os.kill(job.process.pid, number)
+    (os.killpg if number == signal.SIGINT else os.kill)(job.process.pid, number)
     ended = job.wait(timeout=10)
     assert ended.code == code, ended
     (line,) = ended.lines
@@ -114,14 +113,18 @@ exit $1
 """
 
 
-def faked(tmp_path, codes, *words, **env):
-    """(Ended, [(restarts, arguments)] of each start) of dsgd.launch with an mpirun that ends with these codes."""
+def fake(tmp_path, codes):
+    """The environment in which mpirun is one that ends with these codes."""
     (tmp_path / "mpirun").write_text(FAKE)
     (tmp_path / "mpirun").chmod(0o755)
     (tmp_path / "run").mkdir(exist_ok=True)
+    return {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CODES": codes}
+
+
+def faked(tmp_path, codes, *words, **env):
+    """(Ended, [(restarts, arguments)] of each start) of dsgd.launch with this mpirun."""
     words = words or ("-n", 2, "--", "--steps", "4", "--output", "run")
-    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CODES": codes} | env
-    ended = launched(*words, cwd=tmp_path, env=env)
+    ended = launched(*words, cwd=tmp_path, env=fake(tmp_path, codes) | env)
     return ended, [line.split(" ", 1) for line in (tmp_path / "calls").read_text().splitlines()]
 
 
@@ -158,9 +161,7 @@ def test_it_gives_up_with_the_whole_history(tmp_path):
 
 
 def test_a_signal_while_it_waits_ends_it(tmp_path):
-    (tmp_path / "mpirun").write_text("#!/bin/sh\nexit 9")
-    (tmp_path / "mpirun").chmod(0o755)
-    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    env = fake(tmp_path, "9")
     words = ["-n", 2, "--backoff", 60, "--", "--output", "run"]
     with open(tmp_path / "err", "w") as err:
         process = psutil.Popen(
@@ -175,18 +176,27 @@ def test_a_signal_while_it_waits_ends_it(tmp_path):
     assert (tmp_path / "err").read_text().splitlines()[-1] == "dsgd: not started again: SIGTERM"
 
 
-def test_the_folder_is_free_before_the_next_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "PATIENCE", 0.2)
+def test_the_folder_is_free_before_the_next_start(tmp_path):
+    """A rank that outlives its mpirun for a moment still writes there."""
+    env = fake(tmp_path, "9 0")
+    lock = claim(tmp_path / "run")
+    words = [*LAUNCH, "-n", 2, "--backoff", "0", "--", "--output", "run"]
+    job = Job(sys.executable, *words, cwd=tmp_path, env=env)
+    job.wait_for((tmp_path / "attempt").exists)
+    time.sleep(0.3)  # in which it would start
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1
+    lock.close()
+    assert job.wait(timeout=10).code == 0
+    assert len((tmp_path / "calls").read_text().splitlines()) == 2
+
+
+def test_it_does_not_wait_for_ever_for_the_folder(tmp_path, monkeypatch):
+    """dsgd.train then says whose it is."""
+    monkeypatch.setattr(launch, "PATIENCE", 0.1)
     launch.wait_until_free(tmp_path)  # nobody has been there
-    lock = claim(tmp_path)
-    began = time.monotonic()
-    launch.wait_until_free(tmp_path)
-    assert time.monotonic() - began > 0.2
-    monkeypatch.setattr(launch, "PATIENCE", 20)
-    threading.Timer(0.1, lock.close).start()
-    launch.wait_until_free(tmp_path)
-    assert 0.25 < time.monotonic() - began < 10
-    claim(tmp_path).close()  # and free for the job
+    with claim(tmp_path):
+        launch.wait_until_free(tmp_path)
+    claim(tmp_path).close()  # and it keeps nothing
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from launching import ROOT, python
 
 
 def test_a_short_soak():
-    ended = python(ROOT / "tests" / "soak.py", "saves=6", "saves-mpirun=1", "ranks=5", timeout=120)
+    ended = python(ROOT / "tests" / "soak.py", "saves=5", "saves-mpirun=1", "ranks=3", timeout=120)
     assert ended.code == 0, ended
     said = [line for line in ended.out.splitlines() if not line.startswith(" ")]
     assert [line.partition(" (")[0] for line in said] == [
-        "saves: 0 of 6 kills lost a run",
+        "saves: 0 of 5 kills lost a run",
         "saves-mpirun: 0 of 1 kills lost a run",
-        "ranks: 0 of 5 kills left something",
+        "ranks: 0 of 3 kills left something",
     ]
 
 

@@ -57,11 +57,9 @@ def main(argv):
         UsageError: no mpirun, no mpi4py, or a flag that cannot be meant.  PeerError: the last restart lost a rank too.
     """
     options, flags = read(argv)
-    launcher = shlex.split(options.mpirun)
-    if not launcher or not shutil.which(launcher[0]) or not importlib.util.find_spec("mpi4py"):
-        missing = (
-            "mpi4py here" if launcher and shutil.which(launcher[0]) else f"{options.mpirun or 'mpirun'} on the PATH"
-        )
+    launcher = options.mpirun or ["mpirun"]
+    missing = "mpi4py here" if shutil.which(launcher[0]) else f"{launcher[0]} on the PATH"
+    if not shutil.which(launcher[0]) or not importlib.util.find_spec("mpi4py"):
         raise UsageError(
             f"no {missing}; pip install 'dsgd[mpich]', or train without it: python -m dsgd.train --simulate {options.n}"
         )
@@ -101,7 +99,9 @@ def read(argv):
         metavar="SECONDS",
         help="before the first restart, then twice as long each",
     )
-    parser.add_argument("--mpirun", default="mpirun", metavar="COMMAND", help='such as "mpirun -f HOSTS" or "srun"')
+    parser.add_argument(
+        "--mpirun", type=shlex.split, default="mpirun", metavar="COMMAND", help='such as "mpirun -f HOSTS" or "srun"'
+    )
     end = argv.index("--") if "--" in argv else len(argv)
     options = parser.parse_args(argv[:end])
     if options.n < 1 or options.max_restarts < 0 or not 0 <= options.backoff < 1e6:
@@ -151,7 +151,9 @@ class Stop:
         """The exit code of the command.  Its process group is its own: a terminal's Ctrl-C reaches it once, from here."""
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
         self._pass_on()
-        return self._process.wait()
+        code = self._process.wait()
+        self._process = None  # a signal from now on is for the next one, if there is one
+        return code
 
     def wait(self, seconds):
         """Whether a signal came within this time."""
@@ -176,6 +178,7 @@ def supervise(command, folder, resume, options, stop):
                 say(f"not started again: exit code {code} means {FINAL.get(code, 'something else than a lost rank')}")
             return code if code >= 0 else 128 - code
         if attempt < options.max_restarts:
+            wait_until_free(folder)
             pause = options.backoff * 2**attempt
             say(
                 f"a rank was lost (exit code {code}): restart {attempt + 1} of {options.max_restarts} in {pause:g} s; {saved(step)}"
@@ -183,11 +186,10 @@ def supervise(command, folder, resume, options, stop):
             if stop.wait(pause):
                 say(f"not started again: {stop.number.name}")
                 return PASSED_ON[stop.number]
-            wait_until_free(folder)
             resume = any(folder.glob("checkpoint*.npz"))
-    raise PeerError(
-        "\n  ".join([f"gave up after {options.max_restarts} restarts; each attempt lost a rank:", *history])
-    )
+    if step is not None:
+        history.append(f"the same command with --resume --output {folder} goes on")
+    raise PeerError("\n  ".join([f"gave up after {attempt} restarts; each attempt lost a rank:", *history]))
 
 
 def saved_step(folder):

@@ -165,7 +165,8 @@ def test_it_gives_up_with_the_whole_history(tmp_path):
     assert waits == ["0.05", "0.1"]
     history = ended.err[ended.err.index("dsgd: gave up after 2 restarts") :].splitlines()
     attempt = r"  \d\d:\d\d:\d\d exit code {} after \d+\.\d s, the last checkpoint is of step 6"
-    assert len(history) == 4 and all(re.fullmatch(attempt.format(c), h) for c, h in zip((9, 75, 11), history[1:]))
+    assert len(history) == 5 and history[4] == "  the same command with --resume --output run goes on"
+    assert all(re.fullmatch(attempt.format(c), h) for c, h in zip((9, 75, 11), history[1:]))
 
 
 def test_a_signal_while_it_waits_ends_it(tmp_path):
@@ -234,8 +235,9 @@ def test_a_run_may_be_resumed_by_it(tmp_path):
         (["--", "--steps", "4"], "the following arguments are required: -n"),
         (["-n", 0], "-n is at least 1"),
         (["-n", 2, "--steps", "4"], "unrecognized arguments: --steps 4; see --help"),
+        (["-n", 2, "--mpirun", "mpirun '"], "argument --mpirun: invalid split value"),
         (["-n", 2, "--", "--resume"], "--resume needs the run's folder"),
-        (["-n", 2, "--mpirun", "no-such-mpirun -f hosts"], "no no-such-mpirun -f hosts on the PATH; pip install"),
+        (["-n", 2, "--mpirun", "no-such-mpirun -f hosts"], "no no-such-mpirun on the PATH; pip install"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(words, said, tmp_path):

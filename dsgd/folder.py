@@ -12,7 +12,7 @@ import dsgd
 from dsgd.checkpoint import KEEP, load, pack, unpack
 from dsgd.errors import CheckpointError, UsageError
 from dsgd.recorder import Recorder
-from dsgd.records import METRICS, MODEL, Records, cut_records, read_records, write_json
+from dsgd.records import METRICS, MODEL, Records, cut_records, numbered, read_records, write_json
 
 
 def restore(job, backend):
@@ -103,24 +103,6 @@ def start_folder(job, backend):
             recorder.restore(restored)
             recorder.lost += lost
     return job._replace(folder=folder, recorder=recorder)
-
-
-def numbered(pattern):
-    """The folder that a pattern stands for: * becomes the next number, and the folder is made, so that it is nobody else's."""
-    if "*" not in pattern:
-        return Path(pattern)
-    parent, name = Path(pattern).parent, Path(pattern).name
-    taken = [path.name.partition("-")[0] for path in parent.glob(name.partition("*")[0] + "[0-9]*")]
-    number = max((int(digits) for digits in taken if digits.isdigit()), default=0) + 1
-    while True:
-        folder = parent / name.replace("*", str(number))
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:  # another run was faster
-            number += 1
-        except OSError as error:
-            raise UsageError(f"--output {folder}: {error.strerror}") from None
 
 
 def claim(folder):

@@ -38,14 +38,14 @@ MAY_NOT_IMPORT = {
 }
 IMPORTED_ONLY_BY = {
     "dsgd.simulator": "dsgd.simulator dsgd.runner",
-    "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare",
+    "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare dsgd.launch",
     "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",
     "cupy": "dsgd.arrays dsgd.mpi.comm",
     "mlxtend": "dsgd.data.named",
 }
-BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.command", "dsgd.mpi", "dsgd.mpi.launch")
+BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.command", "dsgd.mpi", "dsgd.mpi.launch", "dsgd.mpi.segments")
 
 
 def within(name, names):
@@ -92,7 +92,7 @@ def test_backends_are_imported_inside_a_function(module):
 
 @pytest.mark.parametrize("module", BEFORE_MPI)
 def test_nothing_but_the_standard_library_is_loaded_before_mpi(module):
-    assert all(within(name, "stdlib dsgd.command") for name in imports(parse(module).body))
+    assert all(within(name, "stdlib dsgd.command dsgd.mpi.segments") for name in imports(parse(module).body))
 
 
 def test_train_knows_only_two_modules_of_mpi():

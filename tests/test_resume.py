@@ -352,7 +352,7 @@ def kill_a_rank_and_resume(row, folder, victim):
     ranks = job.ranks()
     assert len(ranks) == 3
     ranks[victim].kill()
-    assert job.wait().code != 0
+    assert job.wait(timeout=5).code != 0  # and none of its processes is left
     assert not (folder / "run" / "summary.json").exists()
     step = load(folder / "run")[1]["step"]
     ended = mpirun(3, *TRAIN, *flags(**row), "--resume")
@@ -360,6 +360,12 @@ def kill_a_rank_and_resume(row, folder, victim):
     return step
 
 
+@pytest.mark.fault(
+    "P1",
+    "a rank is killed (SIGKILL)",
+    "the job ends within 5 s with a code other than 0, no process is left, and `--resume` reaches the unbroken bits; "
+    "`python -m dsgd.launch` resumes by itself",
+)
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_killed_job_resumes_to_the_unbroken_bits(victim, tmp_path):
     row = DATA | dict(algorithm="data-parallel", steps=300, checkpoint_every=10, optimizer="adam")

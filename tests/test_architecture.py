@@ -29,7 +29,7 @@ MAY_IMPORT_ONLY = {
     "dsgd.plots": "dsgd.plots dsgd.records matplotlib stdlib",
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",
-    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.pool numpy greenlet stdlib",
+    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.pool numpy greenlet stdlib",
     "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool numpy mpi4py cupy stdlib",
 }
 MAY_NOT_IMPORT = {

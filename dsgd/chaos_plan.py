@@ -21,6 +21,9 @@ PLAYED = (
 )
 
 
+REDUCED = ("tree", "ring", *REDUCTIONS)  # a ring twice: in it several messages are on one way at once
+
+
 class Ledger(Quadratic):
     """A quadratic in the first part of x; in the last, one element for each sample counts how often it was applied.
 
@@ -87,7 +90,7 @@ def draw(seed):
     sums = ALGORITHMS[algorithm.partition(":")[0]].sums
     config = dict(
         algorithm=algorithm,
-        reduction=r.choice(["tree", *REDUCTIONS]) if sums == "allreduce" else "tree",
+        reduction=r.choice(REDUCED) if sums == "allreduce" else "tree",
         simulate=size,
         steps=r.randint(3, 8),
         batch_size=r.randint(3, 16),

@@ -6,7 +6,6 @@ run without faults, every run ends once the faults have healed, and one seed alw
 
 import hashlib
 import sys
-from argparse import SUPPRESS
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +16,10 @@ import numpy as np
 
 from dsgd.arguments import Parser, make, parse_words
 from dsgd.chaos_plan import LR, Ledger, draw
-from dsgd.checkpoint import NAME
+from dsgd.checkpoint import NAME, load
 from dsgd.command import run_command
 from dsgd.errors import PeerError, UsageError
+from dsgd.records import METRICS, read_records
 from dsgd.runner import open_backend, run
 from dsgd.sampling import Shuffled
 
@@ -30,14 +30,17 @@ COUNTED = ("messages", "dropped", "duplicated", "held back", "cut off", "sent ag
 class Attempt(NamedTuple):
     """One start of a run, until its end or until a rank was killed.
 
+    begun: samples in the checkpoint that it went on from.   resumed: whether there was one.
     events: [(virtual time, effect)], the trace.   counts: of the transport.   result: None if a rank was killed.
-    resumed: whether it went on from a checkpoint.
+    recorded: samples applied by its last record.
     """
 
+    begun: int
+    resumed: bool
     events: list
     counts: Counter
     result: object
-    resumed: bool
+    recorded: int
 
     def gradients(self):
         """[(rank, k)]: the k-th gradients of ranks that were begun."""
@@ -57,7 +60,7 @@ def main(argv):
             totals += judge(draw(seed))
         except Failure as failure:
             failed += 1
-            print(f"seed {seed} failed: {failure}\n  {draw(seed)}\n  again: python -m dsgd.chaos --seeds {seed}:{seed + 1}")
+            print(f"seed {seed} failed: python -m dsgd.chaos --seeds {seed}:{seed + 1}\n  {draw(seed)}\n  {failure}", flush=True)
     counted = ", ".join(f"{totals[what]:,} {what}" for what in (*COUNTED, "crashes", "resumed"))
     print(f"{last - first - failed} of {last - first} seeds passed in {perf_counter() - began:.0f} s: {counted}")
     return FAILED if failed else 0
@@ -105,15 +108,16 @@ def play(case):
     with TemporaryDirectory(prefix="dsgd-chaos-") as folder:
         output = str(Path(folder) / "run") if case.crashes else ""
         while not attempts or attempts[-1].result is None:
-            resume = bool(output) and (Path(output) / NAME).exists()
-            attempt, killed = start(case, left, output, resume)
+            attempt, killed = start(case, left, output)
             attempts.append(attempt)
             left = [fault for fault in left if fault != killed]
     return attempts
 
 
-def start(case, faults, output, resume):
+def start(case, faults, output):
     """(Attempt, the fault that ended it or None)."""
+    resume = bool(output) and (Path(output) / NAME).exists()
+    begun = load(output)[1]["recorder"]["done"] if resume else 0
     config = make(case.config | dict(faults="; ".join(faults), output=output, resume=resume, quiet=True, no_plot=True))
     backend, result, killed = open_backend(None, config, {"trace": True}), None, None
     try:
@@ -124,8 +128,10 @@ def start(case, faults, output, resume):
             raise Failure(f"it did not end: {error}") from None
     except Exception as error:
         raise Failure(f"it did not end: {type(error).__name__}: {error}") from error
-    transport = backend.world.transport
-    return Attempt(backend.world.trace, transport.counts if transport else Counter(), result, resume), killed
+    records = result.records if result else read_records(output) if (Path(output) / METRICS).exists() else []
+    recorded = records[-1]["samples"] if records else begun
+    counts = backend.world.transport.counts if backend.world.transport else Counter()
+    return Attempt(begun, resume, backend.world.trace, counts, result, recorded), killed
 
 
 def log(attempts):
@@ -141,41 +147,35 @@ def log(attempts):
 
 
 def check_books(case, attempts):
-    """What was computed = what was applied + what was lost; what was applied stands in the parameters, see Ledger.
-
-    A crash may take with it the gradients under way, at most two for each worker, unreported; a run that starts again
-    without a checkpoint says by that that all is lost.
-    """
+    """What was computed is applied once, and so stands in the parameters (see Ledger), or was lost and is counted."""
     summary, x = attempts[-1].result.summary, attempts[-1].result.params
     workers, config = summary["workers"], case.config
     sampler = Shuffled(n=Ledger.SAMPLES, batch=config["batch_size"], seed=config["seed"], workers=workers)
 
     def samples(gradients):
-        """(n,): how often each sample was in the gradients [(rank, k)]."""
+        """(n,): how often each sample is in the gradients [(rank, k)]."""
         rows = [sampler.part(k, rank - config["simulate"] + workers).rows for rank, k in gradients]
-        return np.bincount(np.concatenate([*rows, np.zeros(0, int)]), minlength=Ledger.SAMPLES)
+        return np.bincount(np.concatenate([np.zeros(0, int), *rows]), minlength=Ledger.SAMPLES)
 
-    if any(len(set(attempt.gradients())) < len(attempt.gradients()) for attempt in attempts):
-        raise Failure("a gradient was computed twice without a crash between")
     ends = Counter()
-    for rank, k in attempts[-1].gradients():  # every worker's first gradients, as many as it made in the end
+    for rank, k in attempts[-1].gradients():  # in the end every worker has made its first so many gradients
         ends[rank] = max(ends[rank], k + 1)
     wanted, applied = samples([(rank, k) for rank, end in ends.items() for k in range(end)]), -x[-Ledger.SAMPLES :] / LR
-    if not np.array_equal(applied, wanted):
-        k = int(np.flatnonzero(applied != wanted)[0])
+    for k in np.flatnonzero(applied != wanted):
         raise Failure(f"sample {k} was applied {applied[k]:g} times, and is in {wanted[k]} gradients")
-    applied = int(applied.sum())
-    counted = sum(worker["samples"] for worker in summary["samples_per_worker"]), round(summary["epochs"] * Ledger.SAMPLES)
-    if counted != (applied, applied):
-        raise Failure(f"{applied} samples were applied, and {counted[0]} counted by the workers, {counted[1]} by the run")
-    computed = [int(samples(attempt.gradients()).sum()) for attempt in attempts]
-    anew = sum(n for n, following in zip(computed, attempts[1:]) if not following.resumed)
-    unreported = sum(computed) - applied - anew - summary["samples_lost"]
-    part, crashes = -(-config["batch_size"] // workers), len(attempts) - 1
-    if not 0 <= unreported <= 2 * crashes * workers * part:
-        raise Failure(f"of {sum(computed)} samples {applied} were applied, {anew} done anew, {summary['samples_lost']} reported lost")
-    if sum(computed) - applied > crashes * (config["checkpoint_every"] + 2) * workers * part:
-        raise Failure(f"{sum(computed) - applied} samples were lost in {crashes} crashes: more than since the checkpoints")
+    total, counted = int(applied.sum()), sum(worker["samples"] for worker in summary["samples_per_worker"])
+    if not total == counted == attempts[-1].recorded:
+        raise Failure(f"{total} samples were applied, {counted} counted by the workers, {attempts[-1].recorded} recorded")
+    batch = workers * -(-config["batch_size"] // workers)  # a gradient of every worker
+    for attempt in attempts:  # under way at a crash: a gradient of every worker, and what nobody has recorded yet
+        under_way = attempt.begun + int(samples(attempt.gradients()).sum()) - attempt.recorded
+        if not 0 <= under_way <= (0 if attempt.result else 2 * batch):
+            raise Failure(f"{under_way} samples more were computed than recorded")
+    lost = [before.recorded - after.begun for before, after in zip(attempts, attempts[1:])]
+    if summary["samples_lost"] != sum(lost):
+        raise Failure(f"{sum(lost)} samples were lost, and {summary['samples_lost']} were reported")
+    if any(n > config["checkpoint_every"] * batch for n in lost):
+        raise Failure(f"{max(lost)} samples were lost in a crash: more than since the checkpoint before")
 
 
 if __name__ == "__main__":

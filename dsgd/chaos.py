@@ -22,6 +22,7 @@ from dsgd.errors import PeerError, UsageError
 from dsgd.records import METRICS, read_records
 from dsgd.runner import open_backend, run
 from dsgd.sampling import Shuffled
+from dsgd.simulator.effects import Compute
 
 FAILED = 70  # exit code
 COUNTED = ("messages", "dropped", "duplicated", "held back", "cut off", "sent again")
@@ -44,7 +45,7 @@ class Attempt(NamedTuple):
 
     def gradients(self):
         """[(rank, k)]: the k-th gradients of ranks that were begun."""
-        return [(e.rank, e.step) for _, e in self.events if type(e).__name__ == "Compute"]
+        return [(e.rank, e.step) for _, e in self.events if isinstance(e, Compute)]
 
 
 class Failure(Exception):
@@ -60,7 +61,10 @@ def main(argv):
             totals += judge(draw(seed))
         except Failure as failure:
             failed += 1
-            print(f"seed {seed} failed: python -m dsgd.chaos --seeds {seed}:{seed + 1}\n  {draw(seed)}\n  {failure}", flush=True)
+            print(
+                f"seed {seed} failed: python -m dsgd.chaos --seeds {seed}:{seed + 1}\n  {draw(seed)}\n  {failure}",
+                flush=True,
+            )
     counted = ", ".join(f"{totals[what]:,} {what}" for what in (*COUNTED, "crashes", "resumed"))
     print(f"{last - first - failed} of {last - first} seeds passed in {perf_counter() - began:.0f} s: {counted}")
     return FAILED if failed else 0
@@ -160,12 +164,17 @@ def check_books(case, attempts):
     ends = Counter()
     for rank, k in attempts[-1].gradients():  # in the end every worker has made its first so many gradients
         ends[rank] = max(ends[rank], k + 1)
-    wanted, applied = samples([(rank, k) for rank, end in ends.items() for k in range(end)]), -x[-Ledger.SAMPLES :] / LR
+    wanted, applied = (
+        samples([(rank, k) for rank, end in ends.items() for k in range(end)]),
+        0 - x[-Ledger.SAMPLES :] / LR,
+    )
     for k in np.flatnonzero(applied != wanted):
         raise Failure(f"sample {k} was applied {applied[k]:g} times, and is in {wanted[k]} gradients")
     total, counted = int(applied.sum()), sum(worker["samples"] for worker in summary["samples_per_worker"])
     if not total == counted == attempts[-1].recorded:
-        raise Failure(f"{total} samples were applied, {counted} counted by the workers, {attempts[-1].recorded} recorded")
+        raise Failure(
+            f"{total} samples were applied, {counted} counted by the workers, {attempts[-1].recorded} recorded"
+        )
     batch = workers * -(-config["batch_size"] // workers)  # a gradient of every worker
     for attempt in attempts:  # under way at a crash: a gradient of every worker, and what nobody has recorded yet
         under_way = attempt.begun + int(samples(attempt.gradients()).sum()) - attempt.recorded

@@ -18,7 +18,7 @@ from dsgd.simulator.effects import Mishap
 
 TRIES = 60
 PATIENCE = 4  # the first timer, in round trips
-LONGEST = 1.0  # seconds of virtual time: no timer grows beyond it
+LONGEST = 1.0  # seconds: no timer grows beyond it, but where a card takes longer for a message of every rank
 
 
 class Packet(NamedTuple):
@@ -84,7 +84,7 @@ class Link:
     def timer(self, cost, attempt):
         """Seconds to wait for an acknowledgement.  A real transport would measure the round trip; here it is known."""
         first = PATIENCE * (cost + self.world.network.transfer(0) + self.there.delay + self.back.delay)
-        return min(first * 2**attempt, max(first, LONGEST))
+        return min(first * 2**attempt, max(first, LONGEST, PATIENCE * self.world.size * cost))
 
     def expire(self, number, attempt):
         """No acknowledgement has come in time, unless it has; who has returned from its program needs no message."""
@@ -93,7 +93,7 @@ class Link:
         if attempt == TRIES:
             raise PeerError(
                 f"rank {self.there.sender} has sent its message {number} to rank {self.there.receiver} {TRIES} times by "
-                f"virtual time {self.world.kernel.now:.6g} s, and no acknowledgement came; nothing passes between the two (--faults)"
+                f"virtual time {self.world.kernel.now:.6g} s, and no acknowledgement came; --resume goes on from the last checkpoint"
             )
         self.transport.note("sent again", self.there, Packet(number, attempt, self.kept[number]))
         self.transmit(number, attempt)

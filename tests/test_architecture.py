@@ -37,7 +37,7 @@ MAY_NOT_IMPORT = {
     "dsgd": "simulator mpi plots pickle",  # as top-level packages they exist in a checkout only
 }
 IMPORTED_ONLY_BY = {
-    "dsgd.simulator": "dsgd.simulator dsgd.runner",
+    "dsgd.simulator": "dsgd.simulator dsgd.runner dsgd.chaos",
     "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare",
     "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
     "greenlet": "dsgd.simulator",

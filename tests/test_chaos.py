@@ -192,7 +192,7 @@ def test_the_command():
 LOGS = """
 from dsgd.chaos import log, play
 from dsgd.chaos_plan import draw
-for seed in range(20):
+for seed in range(12):
     print(log(play(draw(seed))))
 """
 
@@ -207,12 +207,19 @@ def test_one_seed_is_one_log_in_every_process():
         return done.stdout.splitlines()
 
     first, second = logs("1"), logs("2")
-    assert first == second and len(set(first)) == 20
+    assert first == second and len(set(first)) == 12
 
 
 # --- a server that crashes
 
-DATA = dict(data="teacher:samples=120,features=6,hidden=4,classes=3", hidden="8", steps=12, batch_size=24)
+DATA = dict(data="teacher:samples=120,features=6,hidden=4,classes=3", hidden="40", steps=12, batch_size=24)
+# two blocks of parameters, which two servers share
+SERVING = [
+    ("dsgd", 0),
+    ("parameter-server", 0),
+    ("parameter-server:servers=2", 1),
+    ("parameter-server:consistency=asp", 0),
+]
 ROW = DATA | dict(checkpoint_every=4, log_every=1, no_plot=True, quiet=True)
 
 
@@ -221,14 +228,14 @@ ROW = DATA | dict(checkpoint_every=4, log_every=1, no_plot=True, quiet=True)
     "a server is killed",
     "the job ends with code 75 and goes on from its last checkpoint: `dsgd` and `parameter-server` to the unbroken bits, and the samples that were lost are counted, at most those since the checkpoint",
 )
-@pytest.mark.parametrize("faults", ["kill:rank=0,step=8", "kill:rank=0,step=8; drop:p=0.1"])
-@pytest.mark.parametrize("algorithm", ["dsgd", "parameter-server", "parameter-server:servers=1,consistency=asp"])
-def test_a_crash_of_the_server_loses_what_is_counted(algorithm, faults, tmp_path):
-    row = ROW | dict(simulate=4, algorithm=algorithm)
-    with pytest.raises(PeerError, match="rank 0 was killed before step 8") as error:
+@pytest.mark.parametrize("weather", ["", "drop:p=0.1"])
+@pytest.mark.parametrize("algorithm, victim", SERVING)
+def test_a_crash_of_the_server_loses_what_is_counted(algorithm, victim, weather, tmp_path):
+    row, faults = ROW | dict(simulate=4, algorithm=algorithm), f"kill:rank={victim},step=8; {weather}"
+    with pytest.raises(PeerError, match=f"rank {victim} was killed before step 8") as error:
         dsgd.run(**row, output=str(tmp_path / "run"), faults=faults)
     assert error.value.code == 75
-    resumed = dsgd.run(**row, output=str(tmp_path / "run"), resume=True, faults=faults.partition("; ")[2])
+    resumed = dsgd.run(**row, output=str(tmp_path / "run"), resume=True, faults=weather)
     lost = resumed.summary["samples_lost"]
     assert lost == 3 * 24  # steps 5 to 7; four would have been saved
     if "asp" in algorithm:

@@ -82,7 +82,9 @@ def wires(text, seed=0):
 
 def test_chance_is_a_function_of_seed_and_packet():
     """Asked twice, or in another order, it says the same; another seed, rank, number, try or kind says another."""
-    packets = [Packet(number, attempt, message) for number in range(3) for attempt in range(3) for message in (None, ())]
+    packets = [
+        Packet(number, attempt, message) for number in range(3) for attempt in range(3) for message in (None, ())
+    ]
     packets = [p._replace(message=p.message if p.message is None else ("", "")) for p in packets]
     asked = [(pair, packet, seed) for pair in wires("drop:p=0.5") for packet in packets for seed in (0, 1)]
 
@@ -157,7 +159,9 @@ def test_a_slow_rank_computes_longer():
 
 
 def test_a_partition_for_ever_ends_the_run_with_both_ranks():
-    with pytest.raises(PeerError, match=f"rank 0 has sent its message 0 to rank 1 {TRIES} times .*no acknowledgement") as e:
+    with pytest.raises(
+        PeerError, match=f"rank 0 has sent its message 0 to rank 1 {TRIES} times .*no acknowledgement"
+    ) as e:
         arrival("partition:ranks=1,from=0,to=1e9")
     assert e.value.code == 75
 
@@ -173,6 +177,20 @@ def test_a_message_from_a_rank_that_has_returned_arrives(monkeypatch):
     """A send returns at once, and the transport goes on."""
     monkeypatch.setattr(Wire, "fate", lambda wire, packet: [] if packet.message and packet.attempt < 3 else [0])
     assert simulate(one_way, 2, network=SLOW, faults=plan("drop:p=0"))[0] == 0
+
+
+def crowd(comm, times=4):
+    """Every rank sends 1,000 numbers to rank 0, again and again."""
+    if comm.rank == 0:
+        return [comm.recv() and comm.clock() for _ in range(times * (comm.size - 1))][-1]
+    for _ in range(times):
+        comm.isend(np.ones(1000), 0)
+
+
+def test_a_crowd_at_one_card_is_not_sent_again_for_ever():
+    """One round takes the card 2.7 s, longer than LONGEST: timers grow with it, or copies would come faster than it takes them."""
+    world = World(300, network=SLOW, faults=plan("drop:p=0"))
+    assert world.run(lambda rank: crowd(world.comm(rank)))[0] < 3 * 4 * 300 * 9e-3
 
 
 # --- whole runs
@@ -216,7 +234,9 @@ def test_the_seed_decides_what_happens():
         return lines(dsgd.run(**SMALL, simulate=3, faults="drop:p=0.2", world={"trace": True}, **flags).trace)
 
     assert trace() == trace() != trace(seed=1)
-    assert any("dropped: message" in line for line in trace()) and any("sent again: message" in line for line in trace())
+    assert any("dropped: message" in line for line in trace()) and any(
+        "sent again: message" in line for line in trace()
+    )
 
 
 def test_a_link_forgets_what_is_acknowledged(monkeypatch):

@@ -18,7 +18,7 @@ from dsgd.simulator.effects import Mishap
 
 TRIES = 60
 PATIENCE = 4  # the first timer, in round trips
-LONGEST = 1.0  # seconds: no timer grows beyond it, but where a card takes longer for a message of every rank
+LONGEST = 1.0  # seconds of virtual time: no timer grows beyond it
 
 
 class Packet(NamedTuple):
@@ -75,16 +75,18 @@ class Link:
         self.transmit(number, 0)
 
     def transmit(self, number, attempt):
-        """Put a message on the way, and set the timer for the moment when it has left the card."""
-        message, sender, kernel = self.kept[number], self.world.cards[self.there.sender], self.world.kernel
+        """Put a message on the way, and set the timer for the moment when the cards of both have time for it."""
+        message, kernel, cards = self.kept[number], self.world.kernel, self.world.cards
+        sender, receiver = cards[self.there.sender], cards[self.there.receiver]
         cost = self.world.network.transfer(message[0].send.nbytes)
         sender.send(self.there, cost, self.arrive, Packet(number, attempt, message))
-        kernel.at(max(kernel.now, sender.out_free) + self.timer(cost, attempt), self.expire, number, attempt + 1)
+        start = max(kernel.now, sender.out_free, receiver.in_free)
+        kernel.at(start + self.timer(cost, attempt), self.expire, number, attempt + 1)
 
     def timer(self, cost, attempt):
         """Seconds to wait for an acknowledgement.  A real transport would measure the round trip; here it is known."""
         first = PATIENCE * (cost + self.world.network.transfer(0) + self.there.delay + self.back.delay)
-        return min(first * 2**attempt, max(first, LONGEST, PATIENCE * self.world.size * cost))
+        return min(first * 2**attempt, max(first, LONGEST))
 
     def expire(self, number, attempt):
         """No acknowledgement has come in time, unless it has; who has returned from its program needs no message."""
@@ -108,23 +110,13 @@ class Link:
         """A packet is there: for the first time, or once more because it was doubled, or its acknowledgement was lost."""
         ack = packet._replace(message=None)
         self.world.cards[self.there.receiver].send(self.back, self.world.network.transfer(0), self.acknowledged, ack)
-        if self.known(packet.number):
-            self.transport.counts["put away"] += 1
+        if packet.number < self.expected:  # it was delivered
             return
         self.early[packet.number] = packet.message
-        for number in self.ready():
-            envelope, deliver = self.early.pop(number)
-            deliver(envelope)
-
-    def known(self, number):
-        """Whether this message was there before."""
-        return number < self.expected or number in self.early
-
-    def ready(self):
-        """The numbers of what can be delivered: all that nothing before is missing of."""
         while self.expected in self.early:
+            envelope, deliver = self.early.pop(self.expected)
             self.expected += 1
-            yield self.expected - 1
+            deliver(envelope)
 
 
 class Wire:

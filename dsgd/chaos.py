@@ -88,7 +88,7 @@ def judge(case):
     """Play a case twice and once without faults, and check; returns what is counted.
 
     Raises:
-        Failure: with what did not hold.
+        Failure: with what does not hold.
     """
     attempts, again = play(case), play(case)
     if log(attempts) != log(again):
@@ -164,11 +164,11 @@ def check_books(case, attempts):
     ends = Counter()
     for rank, k in attempts[-1].gradients():  # in the end every worker has made its first so many gradients
         ends[rank] = max(ends[rank], k + 1)
-    wanted, applied = (
-        samples([(rank, k) for rank, end in ends.items() for k in range(end)]),
-        0 - x[-Ledger.SAMPLES :] / LR,
-    )
-    for k in np.flatnonzero(applied != wanted):
+    wanted = samples([(rank, k) for rank, end in ends.items() for k in range(end)])
+    applied = 0 - x[-Ledger.SAMPLES :] / LR
+    wrong = np.flatnonzero(applied != wanted)
+    if len(wrong):
+        k = wrong[0]
         raise Failure(f"sample {k} was applied {applied[k]:g} times, and is in {wanted[k]} gradients")
     total, counted = int(applied.sum()), sum(worker["samples"] for worker in summary["samples_per_worker"])
     if not total == counted == attempts[-1].recorded:

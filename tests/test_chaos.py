@@ -215,7 +215,7 @@ ROW = DATA | dict(checkpoint_every=4, log_every=1, no_plot=True, quiet=True)
 @pytest.mark.fault(
     "S3",
     "a server is killed",
-    "the job ends with code 75 and goes on from its last checkpoint: `dsgd` and `parameter-server` to the unbroken bits, and the samples that were lost are counted, at most those since the checkpoint",
+    "the job ends (the simulator's with code 75) and goes on from its last checkpoint, `dsgd` and the synchronous `parameter-server` to the unbroken bits; the samples that were lost are counted, and are at most those since the checkpoint",
 )
 @pytest.mark.parametrize("weather", ["", "drop:p=0.1"])
 @pytest.mark.parametrize("algorithm, victim", SERVING)
@@ -231,6 +231,16 @@ def test_a_crash_of_the_server_loses_what_is_counted(algorithm, victim, weather,
         assert round(resumed.summary["epochs"] * 96) == sum(w["samples"] for w in resumed.summary["samples_per_worker"])
     else:
         assert resumed.summary["params_sha256"] == dsgd.run(**row).summary["params_sha256"]
+
+
+@pytest.mark.fault("S3")
+def test_what_several_crashes_lose_is_added_up(tmp_path):
+    """Before there is a checkpoint, after it, and again before the next one."""
+    row = ROW | dict(simulate=3, algorithm="parameter-server", output=str(tmp_path / "run"))
+    for step, resume in ((3, False), (8, False), (7, True)):
+        with pytest.raises(PeerError):
+            dsgd.run(**row, faults=f"kill:rank=0,step={step}", resume=resume)
+    assert dsgd.run(**row, resume=True).summary["samples_lost"] == (2 + 3 + 2) * 24
 
 
 @pytest.mark.fault("S3")

@@ -113,9 +113,9 @@ def once(folder, arrays, manifest, save=checkpoint.save):
         save(folder, arrays, manifest)
 
 
-def twice(optimizer, x, g, lr, apply=Update.apply):
-    apply(optimizer, x, g, lr)
-    apply(optimizer, x, g, lr)
+def twice(update, x, g, lr, step=Update.step_clipped):
+    step(update, x, g, lr)
+    step(update, x, g, lr)
 
 
 def counted_twice(local, x, t, scale, gradient=Local.gradient):
@@ -127,7 +127,7 @@ CHECKS = {  # what each check says, and what it is there for
     "gave another log of events": (Wire, "chance", lambda wire, place, packet: random.random()),
     "the clock went back": (World, "note", note_backwards),
     "and those of the run without faults": (LossyComm, "_up_and_down", star),
-    "was applied 2 times, and is in 1 gradients": (Update, "apply", twice),
+    "was applied 2 times, and is in 1 gradients": (Update, "step_clipped", twice),
     "counted by the workers": (Local, "gradient", counted_twice),
     "were computed than recorded": (Local, "gradient", also_computed),
     "were reported": (folder, "lost_before", lambda folder: 0),

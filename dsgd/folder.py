@@ -1,6 +1,7 @@
 """The folder of a run: what stands in it when the run starts, and how a run goes on from it."""
 
 import fcntl
+import json
 import platform
 import warnings
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ import dsgd
 from dsgd.checkpoint import KEEP, load, pack, unpack
 from dsgd.errors import CheckpointError, UsageError
 from dsgd.recorder import Recorder
-from dsgd.records import METRICS, MODEL, Records, cut_records, numbered, read_records, write_json
+from dsgd.records import MANIFEST, METRICS, MODEL, Records, cut_records, numbered, read_records, write_json
 
 
 def restore(job, backend):
@@ -52,7 +53,7 @@ def compare(manifest, job, folder):
 def start_folder(job, backend):
     """The job with its folder, recorder and manifest; rank 0 touches the disk."""
     config = job.config
-    restored = job.restored[1]["recorder"] if job.restored else {"records": 0, "done": 0, "lost": 0}
+    restored = job.restored[1]["recorder"] if job.restored else {"records": 0, "done": 0}
 
     def start():
         if not (config.output and backend.main):
@@ -76,13 +77,13 @@ def start_folder(job, backend):
         for stale in folder.glob(".tmp-*"):
             stale.unlink()
         write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
-        write_json(folder / "manifest.json", describe(job, backend))
         write_json(folder / MODEL, job.objective.describe())
-        if not (folder / METRICS).exists():
-            return [], 0
-        rows = read_records(folder)
-        lost = max(0, rows[-1].get("samples", 0) - restored["done"]) if rows else 0
-        return cut_records(folder, restored["records"]), lost
+        found, lost = (folder / METRICS).exists(), lost_before(folder)
+        rows = read_records(folder) if found else []
+        if rows:
+            lost += max(0, rows[-1].get("samples", 0) - restored["done"])
+        write_json(folder / MANIFEST, describe(job, backend) | {"samples lost": lost})
+        return cut_records(folder, restored["records"]) if found else [], lost
 
     folder, lock, rows, lost = backend.agree(start)
     if config.output and not backend.main:
@@ -101,8 +102,16 @@ def start_folder(job, backend):
         )
         if job.restored:
             recorder.restore(restored)
-            recorder.lost += lost
+        recorder.lost = lost
     return job._replace(folder=folder, recorder=recorder)
+
+
+def lost_before(folder):
+    """Samples that earlier crashes of this run have lost.  It stands in the manifest: the next checkpoint may never come."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["samples lost"]
+    except (OSError, ValueError, KeyError, TypeError):  # there was no crash, or nothing is left that tells
+        return 0
 
 
 def claim(folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dsgd.errors import DataError, UsageError
 
-METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.json"
+METRICS, SUMMARY, MODEL, MANIFEST = "metrics.jsonl", "summary.json", "model.json", "manifest.json"
 COMPARISON = "comparison.json"
 SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
 

@@ -29,7 +29,7 @@ MAY_IMPORT_ONLY = {
     "dsgd.plots": "dsgd.plots dsgd.records matplotlib stdlib",
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",
-    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.pool numpy greenlet stdlib",
+    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.pool numpy greenlet stdlib",
     "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool numpy mpi4py cupy stdlib",
 }
 MAY_NOT_IMPORT = {
@@ -37,7 +37,7 @@ MAY_NOT_IMPORT = {
     "dsgd": "simulator mpi plots pickle",  # as top-level packages they exist in a checkout only
 }
 IMPORTED_ONLY_BY = {
-    "dsgd.simulator": "dsgd.simulator dsgd.runner",
+    "dsgd.simulator": "dsgd.simulator dsgd.runner dsgd.chaos",
     "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare dsgd.launch",
     "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
     "greenlet": "dsgd.simulator",

@@ -381,6 +381,7 @@ def test_a_killed_job_resumes_to_the_unbroken_bits(victim, tmp_path):
     assert timeless(read_records(tmp_path / "run")) == unbroken["records"]
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_killed_asynchronous_job_loses_no_push_and_applies_none_twice(victim, tmp_path):
     """2 workers × 15 samples × 300 pushes each: as many are computed, and applied, as in a run that was not killed.

@@ -16,6 +16,9 @@ test: $(VENV)/test  ## install, and run the test suite
 bench: $(VENV)/test  ## the benchmarks that the README quotes
 	$(ABOVE) python -m benchmarks
 
+soak: $(VENV)/test  ## kill runs and ranks at random moments, 160 times: nothing may be lost, nothing left
+	$(ABOVE) python tests/soak.py
+
 tables: $(VENV)/test  ## write the tables of README.md and docs/faults.md anew, from registries and tests
 	$(ABOVE) python docs/tables.py
 	$(ABOVE) python docs/fault_matrix.py
@@ -35,4 +38,4 @@ $(VENV)/test: $(VENV)/train
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mpich,test]"
 	touch $@
 
-.PHONY: help train test bench tables golden clean
+.PHONY: help train test bench soak tables golden clean

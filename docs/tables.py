@@ -13,6 +13,7 @@ sys.path[:0] = [str(ROOT)]
 
 from dsgd.algorithms import ALGORITHMS  # noqa: E402
 from dsgd.data import DATASETS, FILES  # noqa: E402
+from dsgd.faults import FAULTS, SIMULATED  # noqa: E402
 from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS  # noqa: E402
 from dsgd.sampling import PARTITIONS  # noqa: E402
 from dsgd.schedules import SCHEDULES  # noqa: E402
@@ -78,7 +79,13 @@ def data():
         yield f"`{name}`", first_line(source), shown(source)
 
 
-TABLES = {f.__name__: f for f in (algorithms, optimizers, schedules, partitions, data)}
+def faults():
+    yield "`--faults`", "what happens", "options", "where"
+    for name, fault in FAULTS.items():
+        yield f"`{name}`", first_line(fault), shown(fault), "the simulator" if name in SIMULATED else "both worlds"
+
+
+TABLES = {f.__name__: f for f in (algorithms, optimizers, schedules, partitions, data, faults)}
 
 
 def table(name):

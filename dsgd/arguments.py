@@ -154,7 +154,7 @@ def as_float(key, number):
     try:
         return float(number)
     except OverflowError:
-        raise UsageError(f"{key} is a whole number of {len(str(number))} digits, beyond any float") from None
+        raise UsageError(f"{key} is a whole number beyond any float") from None
 
 
 def read_toml(path):

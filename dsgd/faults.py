@@ -69,14 +69,14 @@ RULES = {  # option: (whether a value can be meant, what it must be)
 
 
 class Fault(NamedTuple):
-    """One fault.   ranks: those that it strikes, None for all.   options: {name: value}, beside rank and ranks."""
+    """One fault.   ranks: those that it strikes, as ranges; None for all.   options: {name: value}, beside rank and ranks."""
 
     kind: str
-    ranks: frozenset | None
+    ranks: tuple | None
     options: dict
 
     def strikes(self, rank):
-        return self.ranks is None or rank in self.ranks
+        return self.ranks is None or any(rank in span for span in self.ranks)
 
 
 class Faults(NamedTuple):
@@ -112,10 +112,12 @@ class Faults(NamedTuple):
     def refuse(self, size, virtual):
         """Raise what cannot be on `size` ranks, in the simulator (virtual) or under MPI."""
         for fault in self.faults:
-            beyond = sorted(rank for rank in fault.ranks or () if rank >= size)
+            beyond = [max(span.start, size) for span in fault.ranks or () if span.stop > size]
             if beyond:
-                raise UsageError(f"--faults {fault.kind}: there is no rank {beyond[0]}: the ranks are 0 to {size - 1}")
-            if fault.kind == "partition" and len(fault.ranks) == size:
+                raise UsageError(
+                    f"--faults {fault.kind}: there is no rank {min(beyond)}: the ranks are 0 to {size - 1}"
+                )
+            if fault.kind == "partition" and all(map(fault.strikes, range(size))):
                 raise UsageError("--faults partition: these are all ranks; leave at least one on the other side")
             if fault.kind in SIMULATED and not virtual:
                 raise UsageError(
@@ -141,16 +143,16 @@ def _fault(spec):
     if kind == "partition" and values["from"] >= values["to"]:
         raise UsageError(f"--faults {spec}: from={values['from']} is not before to={values['to']}")
     rank, ranks = values.pop("rank", EVERYONE), values.pop("ranks", None)
-    struck = _ranks(spec, ranks) if ranks is not None else None if rank == EVERYONE else frozenset([rank])
+    struck = _ranks(spec, ranks) if ranks is not None else None if rank == EVERYONE else (range(rank, rank + 1),)
     return Fault(kind, struck, values)
 
 
 def _ranks(spec, text):
-    """{0, 1, 4} of "0-1/4"."""
+    """(0 to 1, 4 to 4), as ranges, of "0-1/4"."""
     try:
         spans = [[int(end) for end in part.split("-")] for part in text.split("/")]
-        if any(len(span) > 2 or span[0] > span[-1] or span[-1] > 1_000_000 for span in spans):
+        if any(len(span) > 2 or span[0] > span[-1] for span in spans):
             raise ValueError
     except ValueError:
         raise UsageError(f"--faults {spec}: ranks={text} is no list of ranks such as 0-1/4") from None
-    return frozenset(rank for span in spans for rank in range(span[0], span[-1] + 1))
+    return tuple(range(span[0], span[-1] + 1) for span in spans)

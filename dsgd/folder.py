@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import platform
 import warnings
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from dsgd.command import say
 from dsgd.disk import Disk
 from dsgd.errors import CheckpointError, DiskError, UsageError
 from dsgd.recorder import Recorder
-from dsgd.records import METRICS, MODEL, Records, cut_records, read_records, write_json
+from dsgd.records import MANIFEST, METRICS, MODEL, Records, cut_records, numbered, read_records, write_json
 from dsgd.versions import versions
 
 
@@ -50,13 +51,19 @@ def on_disk(job, action, *arguments):
 
 def take(job):
     """(folder, lock) of a run that is about to start or to go on."""
-    folder, held = numbered(job.config.output), job.config.resume
-    if any((folder / name).exists() for name in KEEP) != held:
-        if held:
-            raise CheckpointError(nothing_to_resume(folder))
-        raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
+    folder, resume = numbered(job.config.output), job.config.resume
+    if resume and not holds_run(folder):
+        raise CheckpointError(nothing_to_resume(folder))
     folder.mkdir(parents=True, exist_ok=True)
-    return folder, claim(folder)
+    lock = claim(folder)
+    if holds_run(folder) and not resume:
+        lock.close()
+        raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
+    return folder, lock
+
+
+def holds_run(folder):
+    return any((folder / name).exists() for name in KEEP)
 
 
 def restore(job, backend):
@@ -124,12 +131,13 @@ def begin(job, backend, folder, lock):
         for stale in folder.glob(".tmp-*"):
             stale.unlink()
         write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
-        write_json(folder / "manifest.json", describe(job, backend))
         write_json(folder / MODEL, job.objective.describe())
-        if (folder / METRICS).exists():
-            rows = read_records(folder)
-            lost = max(0, rows[-1].get("samples", 0) - restored["done"]) if rows else 0
-            rows = cut_records(folder, restored["records"])
+        found, lost = (folder / METRICS).exists(), lost_before(folder)
+        rows = read_records(folder) if found else []
+        if rows:
+            lost += max(0, rows[-1].get("samples", 0) - restored["done"])
+        write_json(folder / MANIFEST, describe(job, backend) | {"samples lost": lost})
+        rows = cut_records(folder, restored["records"]) if found else []
     recorder = Recorder(
         Records(folder, rows),
         disk,
@@ -141,26 +149,22 @@ def begin(job, backend, folder, lock):
     )
     if job.restored:
         recorder.restore(restored)
-        recorder.lost += lost
+    recorder.lost = lost
     return recorder
 
 
-def numbered(pattern):
-    """The folder that a pattern stands for: * becomes the next number, and the folder is made, so that it is nobody else's."""
-    if "*" not in pattern:
-        return Path(pattern)
-    parent, name = Path(pattern).parent, Path(pattern).name
-    taken = [path.name.partition("-")[0] for path in parent.glob(name.partition("*")[0] + "[0-9]*")]
-    number = max((int(digits) for digits in taken if digits.isdigit()), default=0) + 1
-    while True:
-        folder = parent / name.replace("*", str(number))
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:  # another run was faster
-            number += 1
-        except OSError as error:
-            raise UsageError(f"--output {folder}: {error.strerror}") from None
+def lost_before(folder):
+    """Samples that earlier crashes of this run have lost.  It stands in the manifest: the next checkpoint may never come."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["samples lost"]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # there was no crash, or nothing is left that tells
+        return 0
 
 
 def claim(folder):
@@ -178,15 +182,12 @@ def claim(folder):
 
 def describe(job, backend):
     """The manifest of a run: hashes are comparable within one manifest only."""
-    here = {"machine": platform.machine(), "system": platform.platform()}
-    return (
-        versions()
-        | here
-        | {
-            "backend": backend.name,
-            "ranks": backend.size,
-            "config digest": job.config.digest(),
-            "data digest": job.manifest["data"],
-            "faults": job.faults.text,
-        }
-    )
+    return versions() | {
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "backend": backend.name,
+        "ranks": backend.size,
+        "config digest": job.config.digest(),
+        "data digest": job.manifest["data"],
+        "faults": job.faults.text,
+    }

@@ -15,7 +15,6 @@ KEPT = (
     "record_loss",
     "train_loss",
     "logged",
-    "lost",
 )  # what a resumed run goes on with
 
 
@@ -35,7 +34,7 @@ class Recorder:
         self.records, self.disk = records, disk
         self.n, self.steps, self.log_every = samples, steps, log_every
         self.done = 0  # samples applied
-        self.lost = 0  # samples applied after a checkpoint that a resumed run went on from, as far as recorded
+        self.lost = 0  # samples applied and not saved before a crash, as far as recorded, and done again
         self.epoch_sums = [0, 0.0]  # samples and loss since the epoch began,
         self.record_sums = [0, 0.0]  # since the last record
         self.record_loss = None  # of the last record

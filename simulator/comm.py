@@ -30,6 +30,7 @@ class SimComm:
         self.dtype, self.place = self.world.dtype, group.place
         self.reduction, self._schedule = reduction, None if reduction == "tree" else REDUCTIONS[reduction]
         self._card = self.world.cards[self.world_rank]
+        self._slowness = self.world.faults.slowness(self.world_rank)
         self.sent = sent or Sent()
         self._number = 0
         self._channels = {}  # by receiver
@@ -44,7 +45,7 @@ class SimComm:
         effect = Compute(self.world_rank, step, flops)
         self.world.note(effect)
         kernel = self.world.kernel
-        done = kernel.now + self.group.network.compute(*effect)
+        done = kernel.now + self._slowness * self.group.network.compute(*effect)
         if not kernel.advance(done):  # others have something to do meanwhile
             kernel.at(done, self.world.resume, self.world_rank, None)
             self.world.suspend(self.world_rank, effect)
@@ -61,7 +62,7 @@ class SimComm:
         if world.trace is not None:
             world.note(effect)
         if world.check:
-            request.guard = (x, _hash(x), world.line(sys._getframe()))
+            self._guard(request, x)
         channel = self._channels.get(dest) or self._channel(dest)
         if nbytes <= network.eager_limit:
             envelope = Envelope(effect, world.pool.copy(x), header, channel, None)
@@ -72,6 +73,9 @@ class SimComm:
             world.kernel.at(world.kernel.now + network.latency, self._arrive, envelope)
         channel.under_way.append(envelope)
         return request
+
+    def _guard(self, request, x):
+        request.guard = (x, _hash(x), self.world.line(sys._getframe()))
 
     def _channel(self, dest):
         channel = Channel(self.group.boxes[dest], self.world.cards[self.group.ranks[dest]])
@@ -184,7 +188,7 @@ class SimComm:
     @cached_property
     def _private(self):
         """The same ranks with mailboxes of their own, for the messages of an all-reduce."""
-        return SimComm(self.group.private, self.rank, Roles(()), sent=self.sent)
+        return type(self)(self.group.private, self.rank, Roles(()), sent=self.sent)
 
     def reduce_scatter(self, x, counts):
         return self._collective("reduce_scatter", (x, tuple(counts)), [x], kept=counts[self.rank] * x.itemsize)
@@ -207,7 +211,7 @@ class SimComm:
 
     def split(self, color, key=0):
         group, rank = self._collective("split", (color, key))
-        return SimComm(group, rank, Roles(tuple(range(len(group.ranks))), ()), self.reduction, self.sent)
+        return type(self)(group, rank, Roles(tuple(range(len(group.ranks))), ()), self.reduction, self.sent)
 
     def free(self):
         pass  # memory only: the last reference takes it along

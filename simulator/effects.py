@@ -56,6 +56,20 @@ class Collective(NamedTuple):
         return f"{self.kind} #{self.number} root={self.root} bytes={self.nbytes}"
 
 
+class Mishap(NamedTuple):
+    """What befell a message, or its acknowledgement, between two cards: see transport.py."""
+
+    rank: int
+    dest: int
+    what: str
+    kind: str
+    number: int  # of the message, from its sender to its receiver
+    attempt: int
+
+    def __str__(self):
+        return f"{self.what}: {self.kind} dest={self.dest} number={self.number} try={self.attempt}"
+
+
 def _any(number):
     return "any" if number < 0 else number
 

@@ -6,13 +6,16 @@ from contextlib import suppress
 import numpy as np
 
 from dsgd.comm import Roles
+from dsgd.faults import NETWORK, Faults
 from dsgd.pool import Pool
 from dsgd.simulator.comm import SimComm
 from dsgd.simulator.effects import Deadlock
 from dsgd.simulator.group import Group
 from dsgd.simulator.kernel import Kernel
+from dsgd.simulator.lossy import LossyComm
 from dsgd.simulator.network import Card, Network
 from dsgd.simulator.tasks import CARRIERS, Raise
+from dsgd.simulator.transport import Transport
 
 BACKEND = ("dsgd.simulator.", "dsgd.collectives", "dsgd.local", "threading")  # modules that no user wrote
 
@@ -28,7 +31,7 @@ class World:
         check: hash every buffer on its way, and name who changed one.
         trace: keep every effect in `trace`, a list of (time, effect).
         start: virtual time at which the ranks start, s.
-        faults: faults.Faults, of which the world has those of time and messages; None for none.
+        faults: faults.Faults, of which the world has those of time and messages (see transport.py); None for none.
         reduction: "tree", the written order, or how else the ranks all-reduce: a name in collectives.REDUCTIONS.
     """
 
@@ -54,7 +57,8 @@ class World:
         self.cards = [Card(self.kernel) for _ in range(size)]
         self.pool = Pool(np.empty)
         self.trace = [] if trace else None
-        self.check, self.faults = check, faults
+        self.check, self.faults = check, faults or Faults()
+        self.transport = Transport(self) if self.faults.of(*NETWORK) else None  # without faults nothing needs one
         self.tasks = [None] * size
         self.waits = [None] * size  # the effect in which each rank is suspended
         self._carrier, self._reduction = CARRIERS[carrier], reduction
@@ -63,7 +67,8 @@ class World:
 
     def comm(self, rank):
         """The communicator of one rank."""
-        return SimComm(self._everyone, rank, self.roles, self._reduction)
+        kind = LossyComm if self.transport else SimComm
+        return kind(self._everyone, rank, self.roles, self._reduction)
 
     def observer(self, rank):
         """For watching and saving a run: no network time and no trace, only that the ranks wait for each other."""

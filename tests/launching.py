@@ -24,7 +24,7 @@ OPEN_MPI = {
 
 
 class Ended(NamedTuple):
-    """How a command ended.  lines: of stderr, without what the launcher says for itself."""
+    """How a command ended.  lines: of stderr, without what the launcher says for itself, and what earlier jobs left."""
 
     code: int
     out: str
@@ -32,7 +32,8 @@ class Ended(NamedTuple):
 
     @property
     def lines(self):
-        return [line for line in self.err.splitlines() if line.startswith(("dsgd:", "[rank "))]
+        said = [line for line in self.err.splitlines() if line.startswith(("dsgd:", "[rank "))]
+        return [line for line in said if "that dead jobs left in" not in line]
 
 
 class Job:

@@ -29,7 +29,7 @@ MAY_IMPORT_ONLY = {
     "dsgd.plots": "dsgd.plots dsgd.records matplotlib stdlib",
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",
-    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.pool numpy greenlet stdlib",
+    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.pool numpy greenlet stdlib",
     "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool numpy mpi4py cupy stdlib",
 }
 MAY_NOT_IMPORT = {
@@ -37,15 +37,15 @@ MAY_NOT_IMPORT = {
     "dsgd": "simulator mpi plots pickle",  # as top-level packages they exist in a checkout only
 }
 IMPORTED_ONLY_BY = {
-    "dsgd.simulator": "dsgd.simulator dsgd.runner",
-    "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare",
+    "dsgd.simulator": "dsgd.simulator dsgd.runner dsgd.chaos",
+    "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare dsgd.launch",
     "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",
     "cupy": "dsgd.arrays dsgd.mpi.comm",
     "mlxtend": "dsgd.data.named",
 }
-BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.command", "dsgd.mpi", "dsgd.mpi.launch")
+BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.command", "dsgd.mpi", "dsgd.mpi.launch", "dsgd.mpi.segments")
 
 
 def within(name, names):
@@ -112,7 +112,7 @@ def test_backends_are_imported_inside_a_function(module):
 
 @pytest.mark.parametrize("module", BEFORE_MPI)
 def test_nothing_but_the_standard_library_is_loaded_before_mpi(module):
-    assert all(within(name, "stdlib dsgd.command") for name in imports(parse(module).body))
+    assert all(within(name, "stdlib dsgd.command dsgd.mpi.segments") for name in imports(parse(module).body))
 
 
 def test_train_knows_only_two_modules_of_mpi():

@@ -20,7 +20,7 @@ def test_every_kind_is_read():
     assert {fault.kind for fault in found.faults} == set(FAULTS)
     assert found.faults[0] == ("kill", {1}, {"step": 7})
     assert found.of("partition")[0] == ("partition", {0, 1}, {"from": 3.0, "to": 6.0})
-    assert found.of("drop")[0].ranks is None and found.of("duplicate")[0].ranks == {4}
+    assert found.of("drop")[0].ranks is None and found.of("duplicate")[0].ranks == (range(4, 5),)
 
 
 def test_several_of_a_kind_add_up():

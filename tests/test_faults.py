@@ -261,6 +261,11 @@ def test_a_nan_in_the_data_is_told_once(tmp_path):
     one_line(mpirun(3, *TRAIN, "--data", "points.npz", cwd=tmp_path), 65, "points.npz: X[17, 2] is nan")
 
 
+@pytest.mark.fault(
+    "P11",
+    "the `mpirun` of another MPI library, which starts many runs of one rank",
+    "refused before anything is written, in one line, with code 2",
+)
 @pytest.mark.parametrize(
     "size, rank",
     [

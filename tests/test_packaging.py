@@ -106,6 +106,11 @@ def test_importing_dsgd_loads_nothing(tmp_path):
     assert result.stdout.startswith("set()\n<function run"), result.stderr
 
 
+@pytest.mark.fault(
+    "P12",
+    "no mpi4py, or no MPI library",
+    "one rank and the simulator work without; under `mpirun` the job ends with one line that says what to install",
+)
 def test_training_alone_needs_no_mpi(tmp_path):
     blocked = poison(tmp_path / "blocked", "mpi4py", "ImportError('no mpi4py')")
     job = python(*TRAIN, "--simulate", "2", cwd=tmp_path, path=[blocked, ROOT])
@@ -144,6 +149,7 @@ def test_under_mpirun_a_rank_that_cannot_import_ends_the_job_at_once(tmp_path):
     assert "[rank 0]" not in job.stderr
 
 
+@pytest.mark.fault("P12")
 @needs_mpi
 def test_under_mpirun_without_mpi4py_the_message_says_what_to_install(tmp_path):
     blocked = poison(tmp_path / "blocked", "mpi4py", "ImportError('no mpi4py')")

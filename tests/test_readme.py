@@ -1,5 +1,6 @@
 """The README's commands run, and its Python block prints what it says."""
 
+import json
 import os
 import re
 import subprocess
@@ -48,6 +49,14 @@ def test_the_two_worlds_of_the_readme_agree(folder):
     assert len(lines) == 2 and len(hashes) == 1
 
 
+def test_what_was_broken_on_purpose_ends_with_one_hash(folder):
+    """The README says so of the block that kills a rank; its commands have run above, in this folder."""
+    runs = [folder / "runs" / name / "summary.json" for name in ("unbroken", "killed", "restarted")]
+    if not all(path.exists() for path in runs):
+        pytest.skip("the commands of the README have not run")
+    assert len({json.loads(path.read_text())["params_sha256"] for path in runs}) == 1
+
+
 def test_the_python_block_prints_what_the_readme_shows(folder):
     (code,), shown = blocks("python"), blocks("text")[-1]
     done = subprocess.run(
@@ -81,7 +90,7 @@ def test_the_tables_are_those_of_the_registries():
         encoding="utf-8",
     )
     assert done.stdout == README, done.stderr
-    assert README.count("<!-- end -->") == 5 and "| `adamw` |" in README
+    assert README.count("<!-- end -->") == 6 and "| `adamw` |" in README
 
 
 def test_the_files_that_the_readme_names_exist():

@@ -126,6 +126,7 @@ FAULT_STRINGS = [
     "kill:rank=1,step=7; nan:rank=2,step=9; slow:rank=3,x=10",
     "drop:p=0.01; delay:rank=2,s=0.05; partition:ranks=0-1/4,from=3,to=6",
     "; ".join(FAULTS),
+    ";".join(["partition:ranks=0-999999,from=1,to=2"] * 50),
 ]
 CONFIGS = [
     Config(),

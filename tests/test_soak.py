@@ -1,0 +1,34 @@
+"""A short soak (make soak is the long one), and that it sees what it looks for."""
+
+import random
+
+import soak
+from launching import ROOT, python
+
+
+def test_a_short_soak():
+    ended = python(ROOT / "tests" / "soak.py", "saves=5", "saves-mpirun=1", "ranks=3", timeout=120)
+    assert ended.code == 0, ended
+    said = [line for line in ended.out.splitlines() if not line.startswith(" ")]
+    assert [line.partition(" (")[0] for line in said] == [
+        "saves: 0 of 5 kills lost a run",
+        "saves-mpirun: 0 of 1 kills lost a run",
+        "ranks: 0 of 3 kills left something",
+    ]
+
+
+def test_a_run_that_ends_elsewhere_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(soak, "forked", lambda **fields: 0)
+    monkeypatch.setattr(soak.os, "waitpid", lambda pid, options: (pid, 0))
+    monkeypatch.setattr(soak, "killed", lambda moment, **fields: True)
+    kills, lost = soak.saves(3, random.Random(0), tmp_path)
+    assert kills == len(lost) == 3
+
+
+def test_a_soak_that_failed_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(soak.tempfile, "tempdir", str(tmp_path))  # what failed is kept
+    monkeypatch.setitem(soak.RUN, "saves", lambda count, chance, folder: (count, ["data-parallel in 3"]))
+    assert soak.main(["saves=7"]) == 1
+    assert "saves: 1 of 7 kills lost a run" in capsys.readouterr().out
+    monkeypatch.setitem(soak.RUN, "saves", lambda count, chance, folder: (count - 1, []))
+    assert soak.main(["saves=7"]) == 1  # too few were in time

@@ -18,8 +18,8 @@ ALL = (
 def test_every_kind_is_read():
     found = read_faults(ALL)
     assert {fault.kind for fault in found.faults} == set(FAULTS)
-    assert found.faults[0] == ("kill", {1}, {"step": 7})
-    assert found.of("partition")[0] == ("partition", {0, 1}, {"from": 3.0, "to": 6.0})
+    assert found.faults[0] == ("kill", (range(1, 2),), {"step": 7})
+    assert found.of("partition")[0] == ("partition", (range(0, 2),), {"from": 3.0, "to": 6.0})
     assert found.of("drop")[0].ranks is None and found.of("duplicate")[0].ranks == (range(4, 5),)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from dsgd.arrays import readonly
 from dsgd.collectives import tree_sum
-from dsgd.simulator.effects import CollectiveMismatch
+from dsgd.errors import CollectiveMismatch
 from dsgd.simulator.mailbox import Mailbox
 
 

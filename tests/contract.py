@@ -35,12 +35,17 @@ FLOATS = ("float32", "float64")
 
 
 def main():
-    """All checks on this rank of an MPI job; rank 0 prints the names of those that passed."""
-    from dsgd.mpi.comm import MPI, MPIComm
+    """All checks on this rank of an MPI job; rank 0 prints the names of those that passed.
+
+    With the argument "crowded" its ranks wait as where they outnumber the cores, otherwise as where they do not.
+    """
+    from mpi4py import MPI
+
+    from dsgd.mpi.comm import MPIComm
 
     passed = []
     for reduction, checks in SUITES.items():
-        comm = MPIComm(MPI.COMM_WORLD.Dup(), reduction=reduction)
+        comm = MPIComm(MPI.COMM_WORLD.Dup(), reduction=reduction, crowded=sys.argv[1:] == ["crowded"])
         passed += [f"{reduction}: {name}" for name, check in checks.items() if run_one(check, comm)]
         use_up(comm)
         comm.free()

@@ -21,7 +21,7 @@ class Activity:
         if doing:
             return f"waits in {doing[0]} {doing[1]}{step}"
         after = f", after {last[0]} {last[1]}{step}" if last else ""
-        return f"is in no communicator call since {still:.0f} s{after}"
+        return f"has been in no communicator call for {still:.0f} s{after}"
 
 
 ACTIVITY = Activity()

@@ -17,11 +17,12 @@ from mpi4py import MPI
 
 from dsgd.command import say
 from dsgd.mpi.activity import ACTIVITY
+from dsgd.mpi.launch import abort
 
 PARENT = os.getppid()
 CODE = 75  # a rank was lost or did not answer
 ALARM, BYE = b"alarm", b""  # all other messages are reports
-PLURAL = {"waits": "wait", "is": "are", "was": "were", "has": "have"}
+PLURAL = {"waits": "wait", "has": "have", "was": "were"}
 
 
 class Watchdog:
@@ -150,7 +151,7 @@ class Watchdog:
             return
         self.shown = True
         stack = traceback.format_stack(sys._current_frames()[self.carrier])
-        lines = [*"".join(stack).splitlines(), f"{_phrase(ACTIVITY.describe(self.still), [self.rank])}"]
+        lines = [*"".join(stack).splitlines(), _phrase(ACTIVITY.describe(self.still), [self.rank])]
         sys.stderr.write("".join(f"[rank {self.rank}] {line}\n" for line in lines))
         sys.stderr.flush()
 
@@ -158,7 +159,7 @@ class Watchdog:
         say(
             f"no progress for {self.limit:g} s (--timeout): {text}; the job ends, --resume goes on from its last checkpoint"
         )
-        MPI.COMM_WORLD.Abort(CODE)
+        abort(CODE)
 
 
 def _phrase(text, ranks):

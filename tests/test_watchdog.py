@@ -125,7 +125,7 @@ ALGORITHMS["early"] = Algorithm(early)
 def test_a_run_that_goes_on_is_left_alone(options, tmp_path):
     """It takes several times as long as the timeout; and a normal end is not delayed by the thread."""
     body = SLOW.replace("0.005", "0.1")
-    flags = [*LONG, "--steps", "40", "--timeout", "1"]
+    flags = [*LONG, "--steps", "25", "--timeout", "1"]
     ended = mpirun(2, script(tmp_path, body), *flags, cwd=tmp_path, **options)
     assert ended.code == 0 and ended.err == "", ended
 

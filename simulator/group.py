@@ -55,7 +55,7 @@ class Group:
         if same and (effect.kind not in ALIKE or _form(theirs) == _form(argument)):
             return
         world, forms = self.world, ("", "")
-        if same:
+        if same and effect.nbytes == first.nbytes:  # the effects look alike
             forms = [f" of {' '.join(map(str, _form(x)))}" for x in (argument, theirs)]
         raise CollectiveMismatch(
             f"rank {effect.rank} calls {effect}{forms[0]}, but rank {first.rank} waits in {first}{forms[1]}\n"

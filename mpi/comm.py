@@ -5,12 +5,11 @@ from functools import cached_property
 import numpy as np
 
 from dsgd.arrays import readonly
-from dsgd.collectives import REDUCTIONS, tree_steps, tree_sum
+from dsgd.collectives import REDUCTIONS, binomial_bcast, binomial_reduce, tree_steps, tree_sum
 from dsgd.comm import DTYPES, require
 from dsgd.costs import traffic
 from dsgd.mpi.activity import noted
 from dsgd.mpi.messages import Messages
-from dsgd.mpi.waiting import wait_until
 
 
 class MPIComm(Messages):
@@ -44,18 +43,16 @@ class MPIComm(Messages):
         return self._bcast(out, root)
 
     def _bcast(self, out, root):
-        if self.size > 1 and self.crowded:
-            self._wait(self._world.Ibcast(out.view(np.uint8), root))
-        elif self.size > 1:
+        if self.crowded:
+            return binomial_bcast(self._quiet, out, root)
+        if self.size > 1:
             self._world.Bcast(out.view(np.uint8), root)
         return readonly(out)
 
-    def _wait(self, request):
-        """Wait for a request of MPI's."""
-        if self.crowded:
-            wait_until(request.Test)
-        else:
-            request.Wait()
+    @cached_property
+    def _quiet(self):
+        """For the collectives of crowded ranks, made of messages, which wait without a core; they are counted as they are."""
+        return MPIComm(self._world.Dup(), None, self.dtype, crowded=True)
 
     @cached_property
     def _tree(self):
@@ -73,21 +70,23 @@ class MPIComm(Messages):
             out = self._pool.take(x.shape[0], x.dtype) if self.rank == root else None
             self._world.Reduce(x, out, root=root)
             return out if out is None else readonly(out)
+        if self.crowded:
+            return binomial_reduce(self._quiet, x, root)
         out, total = None, x
         for act, peer in tree_steps(self.rank, self.size):
             if act == "send":
-                self._wait(self._tree.Isend(total, self.place[peer]))
+                self._tree.Send(total, self.place[peer])
             else:
                 out = self._pool.take(x.shape[0], x.dtype) if out is None else out
                 other = self._pool.take(x.shape[0], x.dtype)
-                self._wait(self._tree.Irecv(other, self.place[peer]))
+                self._tree.Recv(other, self.place[peer])
                 total = np.add(total, other, out=out)
         if root:
             if self.rank == 0:
-                self._wait(self._tree.Isend(total, self.place[root]))
+                self._tree.Send(total, self.place[root])
             elif self.rank == root:
                 total = self._pool.take(x.shape[0], x.dtype)
-                self._wait(self._tree.Irecv(total, self.place[0]))
+                self._tree.Recv(total, self.place[0])
         if self.rank != root:
             return None
         return readonly(total) if total is not x else self._pool.copy(x)
@@ -187,8 +186,11 @@ class MPIComm(Messages):
 
     def free(self):
         """Give the communicators back; every rank calls this."""
-        if "_private" in vars(self):  # these two are there once something was summed
-            self._private.free()
+        for made in ("_private", "_quiet"):  # these and the tree's are there once something was summed
+            if made in vars(self):
+                vars(self)[made].free()
         if "_tree" in vars(self):
             self._tree.Free()
+        if self.crowded:
+            self._data.Free()
         self._world.Free()

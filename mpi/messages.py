@@ -1,4 +1,9 @@
-"""The communicator's messages from rank to rank, each of them one MPI message of bytes (see wire.py)."""
+"""The communicator's messages from rank to rank, each of them one MPI message of bytes (see wire.py), or two.
+
+A long message passes from memory to memory while both ranks attend to it: its sender must not sleep then, and should
+sleep before, if ranks outnumber cores.  So the head goes ahead as a synchronous send, which is done once somebody
+receives it, and the data follow when sender and receiver are both there.
+"""
 
 import time
 
@@ -12,8 +17,11 @@ from dsgd.errors import PeerError
 from dsgd.mpi.activity import ACTIVITY, noting
 from dsgd.mpi.requests import NEVER, RecvRequest, SendRequest
 from dsgd.mpi.waiting import wait_until
-from dsgd.mpi.wire import HEADER, decode, encode
+from dsgd.mpi.wire import HEAD, TAGS, announced, decode, encode
 from dsgd.pool import Pool
+
+
+LONG = 4096  # bytes; shorter messages are sent whether or not somebody receives them
 
 
 class Messages:
@@ -29,6 +37,7 @@ class Messages:
         self.sent = sent or Sent()
         self.posted = []  # receives without their message, in the order in which they were started
         self._unclaimed = []  # messages that came before their receive was posted, in order
+        self._data, self._long = world.Dup() if crowded else None, 0  # for data that come apart; so many were sent
         self._pool = Pool(np.empty)
         self._began = MPI.Wtime()
 
@@ -46,13 +55,22 @@ class Messages:
     def isend(self, x, dest, tag=0, header=Header()):
         require(x)
         self.sent.add(1, x.nbytes)
+        if self.crowded and x.nbytes > LONG:
+            return self._isend_apart(x, dest, tag, header)
         words = encode(x, header)
         if not x.nbytes:
             return SendRequest(self, self._world.Isend([words, MPI.INT64_T], self.place[dest], tag), dest, words)
-        pieces = MPI.BYTE.Create_hindexed([HEADER, x.nbytes], [MPI.Get_address(words), MPI.Get_address(x)]).Commit()
+        pieces = MPI.BYTE.Create_hindexed([HEAD, x.nbytes], [MPI.Get_address(words), MPI.Get_address(x)]).Commit()
         request = self._world.Isend([MPI.BOTTOM, 1, pieces], self.place[dest], tag)
         pieces.Free()  # MPI keeps it until the send is done
         return SendRequest(self, request, dest, words, x)
+
+    def _isend_apart(self, x, dest, tag, header):
+        self._long += 1
+        words = encode(x, header, (x.nbytes, self._long % TAGS))
+        data = self._data.Isend([x, MPI.BYTE], self.place[dest], self._long % TAGS)
+        request = self._world.Issend([words, MPI.INT64_T], self.place[dest], tag)
+        return SendRequest(self, request, dest, words, x, then=data)
 
     def send(self, x, dest, tag=0, header=Header()):
         self.isend(x, dest, tag, header).wait()
@@ -103,5 +121,10 @@ class Messages:
     def _receive(self, found, status):
         buffer = self._pool.take(status.Get_count(MPI.BYTE), np.dtype(np.uint8))
         found.Recv([buffer, MPI.BYTE], status)
+        nbytes, tag = announced(buffer)
+        if nbytes:
+            head, buffer = buffer, self._pool.take(HEAD + nbytes, np.dtype(np.uint8))
+            buffer[:HEAD] = head
+            self._data.Recv([buffer[HEAD:], MPI.BYTE], status.Get_source(), tag)
         header, data = decode(buffer)
         return Message(readonly(data), self.place.index(status.Get_source()), status.Get_tag(), header)

@@ -8,14 +8,19 @@ NEVER = float("inf")
 
 
 class SendRequest:
-    def __init__(self, comm, request, dest, *alive):
-        self.comm, self.request, self.dest = comm, request, dest
-        self.alive = alive  # the buffers must live until the send is done
+    """A send under way.   alive: buffers that must live until it is done.   then: the request of data that come apart"""
+
+    def __init__(self, comm, request, dest, *alive, then=None):
+        self.comm, self.request, self.dest, self.alive, self.then = comm, request, dest, alive, then
 
     def test(self):
         if self.comm.posted:  # the peer may first have to get rid of what these receive
             self.comm.progress()
-        return self.request.Test()
+        if not self.request.Test():
+            return False
+        if self.then:
+            self.then.Wait()  # the receiver is there
+        return True
 
     def wait(self):
         with noting("send to rank", self.dest):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dsgd.comm import DTYPES, Header
 from dsgd.errors import WireError
-from dsgd.mpi.wire import HEADER, decode, encode
+from dsgd.mpi.wire import HEAD, announced, decode, encode
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -33,7 +33,7 @@ def test_the_data_are_a_view():
     "buffer, said",
     [
         (np.zeros(0, np.uint8), "a message of 0 bytes is shorter than its header, 64 bytes"),
-        (message(np.ones(3))[: HEADER - 1], "63 bytes is shorter"),
+        (message(np.ones(3))[: HEAD - 1], "63 bytes is shorter"),
         (message(np.ones(3))[:-1], "23 bytes of data, which is no whole number of float64"),
     ],
 )
@@ -46,7 +46,7 @@ def test_a_message_that_was_cut_is_refused(buffer, said):
 def test_a_dtype_that_nobody_knows_is_refused(number):
     """Minus one, too: Python would take the last of the list."""
     buffer = message(np.ones(3))
-    buffer[:HEADER].view(np.int64)[4] = number
+    buffer[:HEAD].view(np.int64)[4] = number
     with pytest.raises(WireError, match=f"names dtype {number}, and there are 0 to 3"):
         decode(buffer)
 
@@ -55,10 +55,10 @@ def test_a_dtype_that_nobody_knows_is_refused(number):
 def test_whatever_comes_is_read_or_refused(data, number):
     """With a dtype that is often a known one, so that the rest is reached."""
     buffer = np.frombuffer(data, np.uint8).copy()
-    if len(buffer) >= HEADER:
-        buffer[:HEADER].view(np.int64)[4] = number
+    if len(buffer) >= HEAD:
+        buffer[:HEAD].view(np.int64)[4] = number
     try:
         header, values = decode(buffer)
     except WireError:
         return
-    assert values.nbytes == len(buffer) - HEADER and values.dtype in DTYPES and len(header) == 4
+    assert values.nbytes == len(buffer) - HEAD and values.dtype in DTYPES and len(header) == 4

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dsgd.comm import DTYPES, Header
 from dsgd.errors import WireError
-from dsgd.mpi.wire import HEAD, announced, decode, encode
+from dsgd.mpi.wire import HEAD, decode, encode
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 

@@ -2,9 +2,8 @@
 
     mpirun -n 2 python -m benchmarks.guards      two ranks, which `python -m benchmarks guards` starts
 
-With them: the run's own step, with the finite check, the four numbers in front of the gradient and what is agreed in
-them, and the notes of the communicator.  Without: the same gradient, sum and update on a bare vector.  The watchdog's
-thread runs beside both: it wakes once a second.
+With them: the run's own step.  Without: the same, but for the finite check, the four numbers in front of the gradient,
+what is agreed in them, and the notes of the communicator.  The watchdog's thread runs beside both: it wakes once a second.
 """
 
 import json
@@ -14,10 +13,8 @@ import sys
 WIDTHS, BATCH, CHUNK, ROUNDS, BAR = (784, 128, 10), 128, 40, 31, 3
 
 
-def steps(comm):
-    """{name: function} of CHUNK steps each on this rank."""
-    import numpy as np
-
+def steps(comm, bare):
+    """{name: function} of CHUNK steps each on this rank.   bare: a communicator that makes no notes"""
     from benchmarks.step import HotBatch, data
     from dsgd.algorithms import ALGORITHMS
     from dsgd.data import Dataset
@@ -27,39 +24,42 @@ def steps(comm):
     from dsgd.optimizers import SGD
     from dsgd.sampling import Shuffled
     from dsgd.schedules import constant
-    from dsgd.state import State
+    from dsgd.state import HEAD, State
     from dsgd.update import Update
+
+    class BareLocal(Local):
+        def sign(self, packet, *_):
+            return packet
+
+    class BareState(State):
+        def agree(self, packet):
+            return packet[HEAD:]
 
     X, y = data(BATCH)
     objective = HotBatch(MLP(WIDTHS), Dataset(X, y, X, y, 10), loss="cross-entropy")
     sampler = Shuffled(n=BATCH * CHUNK, batch=BATCH, seed=0, workers=comm.size)
-    state, local = State(objective.start(0, comm.dtype)), Local(comm, objective, sampler)
-    update, schedule, flops = Update(SGD(), Norms(objective.layout)), constant(lr=1e-6), objective.flops(BATCH)
-    x, g = state.x.copy(), np.empty_like(state.x)
-    params, grads = objective.views(x), objective.views(g)
-    allreduce = type(comm).allreduce
-    allreduce = getattr(allreduce, "__wrapped__", allreduce)  # under MPI without its note
 
-    def guarded():
-        state.t = 0
-        run = ALGORITHMS["data-parallel"].run
-        for _ in run(comm, local, state, optimizer=update, schedule=schedule, steps=CHUNK):
-            state.heads.clear()
+    def chunk(comm, local, state):
+        state = state(objective.start(0, comm.dtype))
+        local, update = local(comm, objective, sampler), Update(SGD(), Norms(objective.layout))
 
-    def bare():
-        for t in range(CHUNK):
-            batch = sampler.part(t, comm.worker)
-            comm.compute(lambda batch=batch: objective.gradient(params, grads, batch, 1 / BATCH), t, flops)
-            update.step(x, allreduce(comm, g), schedule(t))
+        def run():
+            state.t = 0
+            for _ in ALGORITHMS["data-parallel"].run(
+                comm, local, state, optimizer=update, schedule=constant(lr=1e-6), steps=CHUNK
+            ):
+                state.heads.clear()
 
-    return {"guarded": guarded, "bare": bare}
+        return run
+
+    return {"guarded": chunk(comm, Local, State), "bare": chunk(bare, BareLocal, BareState)}
 
 
-def measure(comm):
+def measure(comm, bare):
     """{name: median seconds of CHUNK steps}"""
     from benchmarks.measure import interleaved
 
-    return interleaved(steps(comm), ROUNDS)
+    return interleaved(steps(comm, bare), ROUNDS)
 
 
 def rank_main():
@@ -71,9 +71,13 @@ def rank_main():
     from dsgd.mpi.waiting import crowded
     from dsgd.mpi.watchdog import Watchdog
 
+    class BareComm(MPIComm):
+        allreduce = MPIComm.allreduce.__wrapped__
+
     world = MPI.COMM_WORLD
     with threadpool_limits(limits=1, user_api="blas"), Watchdog(world.Dup(), 600):
-        medians = measure(MPIComm(world.Dup(), dtype="float32", crowded=crowded(world)))
+        kinds = (MPIComm, BareComm)
+        medians = measure(*(kind(world.Dup(), dtype="float32", crowded=crowded(world)) for kind in kinds))
     if world.rank == 0:
         print(json.dumps(medians))
     return 0
@@ -82,7 +86,7 @@ def rank_main():
 def main():
     from dsgd.simulator import simulate
 
-    medians = {1: simulate(measure, 1, dtype="float32")[0]}
+    medians = {1: simulate(lambda comm: measure(comm, comm), 1, dtype="float32")[0]}
     done = subprocess.run(
         ["mpirun", "-n", "2", sys.executable, "-m", "benchmarks.guards"], capture_output=True, text=True
     )

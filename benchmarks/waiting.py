@@ -2,9 +2,9 @@
 
     mpirun -n 4 python -m benchmarks.waiting      the ranks, which `python -m benchmarks waiting` starts
 
-What is waited for: a message (recv), the tree's sum (allreduce).  How: as MPI waits (block), or asking for 50 µs and
-then sleeping ever longer (sleep).  The speed is that of a rank whose three neighbours are asleep for good, over that
-with three that wait; all ways take turns, so that noise meets all alike.
+What is waited for: a message (recv), the tree's sum (allreduce).  How: as MPI waits (block), or as mpi/waiting.py does
+(sleep).  The speed is that of a rank with three that wait, as a part of that with three that are asleep for good; all
+ways take turns, so that noise meets all alike.
 """
 
 import json

@@ -1,10 +1,11 @@
 """Waiting without a core: for ranks that outnumber the cores of their host.
 
 MPI waits by asking again and again, which takes the core of a rank that has something to do.  A rank that sleeps
-between two questions leaves it to others, and answers later: a sleep of t takes t and some 60 µs (Linux wakes a thread
-up to 50 µs late, its timer slack).  So the first 50 µs are spent asking: that is when most answers come.  A sleep is an
-eighth of the time waited so far: doubled sleeps are as long as it, and of two ranks that answer each other, each waits
-for the other's sleep, so that both sleep for longer and longer, up to the limit.
+between two questions leaves it to others, and answers later: the shortest sleep takes 60 to 90 µs (Linux wakes a thread
+up to 50 µs late, its timer slack).  So the first 50 µs are spent asking, when most answers come, and up to 300 µs it
+gives its core to whoever wants it after each question: two ranks that answer each other each wait for the other's
+sleep, and neither would ever find its answer at once again.  A sleep is an eighth of the time waited so far: doubled
+sleeps are as long as that, and of two such ranks each makes the other's longer, up to the limit.
 """
 
 import os
@@ -13,15 +14,17 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-ASK, LONGEST = 50e-6, 1e-3  # seconds
+ASK, YIELD, LONGEST = 50e-6, 300e-6, 1e-3  # seconds
 
 
 def wait_until(done, end=float("inf")):
-    """Ask done() until it holds, after 50 µs ever less often; returns whether that was before the time `end`."""
+    """Ask done() until it holds, ever less often; returns whether that was before the time `end`."""
     began = time.monotonic()
     while not (held := done()) and (now := time.monotonic()) < end:
-        if now - began > ASK:
+        if now - began > YIELD:
             time.sleep(min((now - began) / 8, LONGEST))
+        elif now - began > ASK:
+            os.sched_yield()
     return held
 
 

@@ -26,11 +26,13 @@ class Clock:
         self.slept.append((self.now, seconds))
 
 
-def test_the_first_50_microseconds_are_spent_asking(monkeypatch):
-    clock, asked = Clock(), []
+def test_the_first_300_microseconds_are_not_slept(monkeypatch):
+    """And after 50 of them the core is offered to others."""
+    clock, yielded = Clock(), []
     monkeypatch.setattr(waiting, "time", clock)
-    assert waiting.wait_until(lambda: asked.append(1) or len(asked) == 5)
-    assert clock.slept == []
+    monkeypatch.setattr(waiting.os, "sched_yield", lambda: yielded.append(clock.now))
+    assert waiting.wait_until(lambda: clock.now > 290e-6)
+    assert clock.slept == [] and 20 < len(yielded) < 26 and yielded[0] > 50e-6
 
 
 def test_then_an_eighth_of_the_time_waited_is_slept_up_to_a_millisecond(monkeypatch):

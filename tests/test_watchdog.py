@@ -123,10 +123,16 @@ ALGORITHMS["early"] = Algorithm(early)
 
 @pytest.mark.parametrize("options", [{}, {"env": {"MPI4PY_RC_THREAD_LEVEL": "funneled"}}], ids=["threads", "funneled"])
 def test_a_run_that_goes_on_is_left_alone(options, tmp_path):
-    """It takes several times as long as the timeout; and a normal end is not delayed by the thread."""
-    body = SLOW.replace("0.005", "0.1")
-    flags = [*LONG, "--steps", "25", "--timeout", "1"]
-    ended = mpirun(2, script(tmp_path, body), *flags, cwd=tmp_path, **options)
+    """It takes longer than the timeout, and is itself stopped for longer, as a whole: that time does not count."""
+    job = start(2, script(tmp_path, SLOW.replace("0.005", "0.1")), *LONG, "--steps", "20", "--timeout", "1", cwd=tmp_path, **options)  # fmt: skip
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    job.wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= 3)
+    processes = ranks(job).values()
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for process in processes:
+            process.send_signal(number)
+        time.sleep(1.5 * (number == signal.SIGSTOP))
+    ended = job.wait(timeout=20)
     assert ended.code == 0 and ended.err == "", ended
 
 

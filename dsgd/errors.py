@@ -28,16 +28,20 @@ class DsgdError(Exception):
         return error
 
 
-class UsageError(DsgdError):
+class InputError(DsgdError):
+    """What was given cannot be used.  The message is one line, whatever it quotes."""
+
+    def __str__(self):
+        return " ".join(super().__str__().splitlines())
+
+
+class UsageError(InputError):
     """A flag, a value or a combination of them that cannot be meant."""
 
     code = 2
 
-    def __str__(self):
-        return " ".join(super().__str__().splitlines())  # one line, whatever was given
 
-
-class DataError(DsgdError):
+class DataError(InputError):
     """A data set that is missing, damaged or unfit."""
 
     code = 65
@@ -46,13 +50,13 @@ class DataError(DsgdError):
         super().__init__(f"{path}: {reason}" + (f"; {hint}" if hint else ""))
 
 
-class CheckpointError(DsgdError):
+class CheckpointError(InputError):
     """A checkpoint that is missing, damaged or belongs to another run."""
 
     code = 65
 
 
-class DiskError(DsgdError):
+class DiskError(InputError):
     """A file that could not be written."""
 
     code = 74

@@ -45,7 +45,7 @@ def on_disk(job, action, *arguments):
         kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else UsageError
         path = f" ({error.filename})" if error.filename else ""
         raise kind(
-            f"--output {job.config.output}: {error.strerror or error}{path}; choose a folder that can be written to"
+            f"--output {job.config.output}: {error.strerror or error}{path}; make room, or choose another folder"
         ) from None
 
 

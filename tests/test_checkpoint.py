@@ -109,6 +109,16 @@ def test_a_save_that_fails_leaves_the_previous_checkpoint(tmp_path, monkeypatch,
     assert step_of(tmp_path) == 5
 
 
+@pytest.mark.fault("K3")
+def test_a_disk_that_stays_full_costs_no_older_checkpoint(tmp_path, monkeypatch):
+    saved(tmp_path, 1, 2, 3)
+    for _ in range(4):
+        with monkeypatch.context() as patch, pytest.raises(OSError):
+            fail_at(patch, "write", 1)
+            saved(tmp_path, 4)
+    assert [unpack((tmp_path / name).read_bytes())[1]["step"] for name in KEEP] == [3, 2, 1]
+
+
 def test_the_calls_that_can_fail_are_those_of_the_test_above(tmp_path, monkeypatch):
     """A save makes no more calls of each kind than are made to fail there."""
     saved(tmp_path, 1, 2, 3)

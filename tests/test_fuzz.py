@@ -8,7 +8,7 @@ from fuzz.targets import LONGEST, TARGETS, Target, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsgd.errors import DataError
+from dsgd.errors import DataError, NonFiniteGradient
 
 COUNT, CAP = 300, 256 << 20
 
@@ -55,7 +55,7 @@ def test_what_is_not_survived_is_seen():
             raise DataError("a", "is damaged") from None
 
     def two_lines(data):
-        raise DataError("a", "b\nc")
+        raise NonFiniteGradient("b\nc")
 
     for read, kind in ((hides, MemoryError), (two_lines, AssertionError), (lambda data: {}[data], KeyError)):
         with pytest.raises(kind):

@@ -288,6 +288,26 @@ def test_a_run_goes_on_with_other_ranks(algorithm, tmp_path, capsys):
 
 
 @pytest.mark.fault("K5")
+def test_what_only_one_rank_had_is_left_out(tmp_path, monkeypatch):
+    """As if it had been zero, which it is at the start."""
+
+    def resumed(change):
+        def changed(rank, arrays, manifest):
+            own = {name: np.zeros_like(array) for name, array in arrays.items() if change and "/own/" in name}
+            take_out(rank, arrays | own, manifest)
+
+        row = DATA | dict(algorithm="top-k", output=str(tmp_path / str(change)))
+        with patch.dict(ALGORITHMS, probes.ALGORITHMS):
+            dsgd.run(**row, simulate=4, steps=7)
+            monkeypatch.setattr("dsgd.rank.take_out", changed)
+            result = dsgd.run(**row, simulate=2, steps=14, resume=True)
+        monkeypatch.undo()
+        return result.params
+
+    assert (resumed(False) == resumed(True)).all()
+
+
+@pytest.mark.fault("K5")
 def test_real_ranks_go_on_with_others(tmp_path):
     """As simulated ones, to the bit."""
     rows = {}

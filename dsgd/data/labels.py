@@ -29,7 +29,7 @@ def finite(path, name, array, dtype):
     if array.dtype.kind not in "biuf":
         raise DataError(path, f"{name} has dtype {array.dtype}, not numbers")
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             bad = np.argwhere(~np.isfinite(array.astype(dtype, copy=False)))
         if len(bad):
             at = ", ".join(map(str, bad[0]))

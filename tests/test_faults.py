@@ -71,6 +71,11 @@ ALGORITHMS["doomed"] = Algorithm(doomed)
 """
 
 
+@pytest.mark.fault(
+    "P3",
+    "a rank raises an error in a step",
+    "its traceback, once, prefixed with its rank; the job ends with code 70, and no other rank says anything",
+)
 def test_a_rank_that_raises_ends_the_job(tmp_path):
     """With its traceback, once, and no other rank's; the others were waiting for it in an all-reduce."""
     ended = mpirun(3, script(tmp_path, RAISES), *TINY, "--algorithm", "doomed", "--output", "run", cwd=tmp_path)
@@ -82,6 +87,7 @@ def test_a_rank_that_raises_ends_the_job(tmp_path):
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.fault("P3")
 def test_a_rank_that_leaves_early_ends_the_job(tmp_path):
     """sys.exit(3) on one rank is not an exception, and would leave the others waiting all the same."""
     body = RAISES.replace('raise RuntimeError("the disk is on fire")', "sys.exit(3)")
@@ -98,6 +104,11 @@ def train(folder, *flags, poison=None):
     ]
 
 
+@pytest.mark.fault(
+    "P4",
+    "a rank fails before MPI is up: a package is missing on one machine",
+    "MPI is imported first; a rank that has none dies by a signal, which the launcher sees: one line, the job ends",
+)
 @pytest.mark.parametrize("bad", [0, 1])
 def test_a_rank_without_mpi_ends_the_job(bad, tmp_path):
     """Before MPI is up a rank cannot tell the others: it dies by a signal, which the launcher sees."""
@@ -111,6 +122,7 @@ def test_a_rank_without_mpi_ends_the_job(bad, tmp_path):
     assert ended.lines[0].startswith(f"dsgd: [rank {bad}] cannot use MPI (import of mpi4py halted"), ended
 
 
+@pytest.mark.fault("P4")
 def test_a_rank_without_numpy_ends_the_job(tmp_path):
     """MPI is imported before NumPy, so that this rank can still end the job."""
     ended = each(TRAIN + TINY, train(tmp_path, *TINY, poison="numpy"), cwd=tmp_path)
@@ -172,6 +184,23 @@ def test_a_data_file_that_differs_is_named(tmp_path):
 
 
 @pytest.mark.fault("D8")
+START = """
+from dsgd.objectives import Supervised
+from mpi4py import MPI
+start = Supervised.start
+Supervised.start = lambda self, seed, dtype: start(self, seed + MPI.COMM_WORLD.rank, dtype)
+"""
+
+
+@pytest.mark.fault(
+    "C6",
+    "ranks start from different parameters",
+    "the hash of the initial parameters is compared before the first step, code 2",
+)
+def test_other_initial_parameters_are_named(tmp_path):
+    one_line(mpirun(2, script(tmp_path, START), *TINY, cwd=tmp_path), 2, "rank 1 differs: initial parameters '")
+
+
 def test_a_file_that_one_rank_lacks_is_named(tmp_path):
     (tmp_path / "a").mkdir()
     points(tmp_path / "a" / "points.npz")
@@ -216,6 +245,11 @@ Local.gradient = poisoned
 NAMED = "rank 2, step 4, layer 0 bias: the gradient has 1 values that are not finite"  # 6 × 8 weights, then the bias
 
 
+@pytest.mark.fault(
+    "N1",
+    "a NaN or an infinity in the gradient of one rank",
+    "all ranks stop in the same step; rank, step and layer are named, code 70; a finite gradient whose square overflows is no error",
+)
 @pytest.mark.parametrize("algorithm", ["data-parallel", "dsgd", "parameter-server", "parameter-server:consistency=asp"])
 def test_one_rank_with_a_nan_is_named_by_all(algorithm, tmp_path):
     body = INJECTED
@@ -233,6 +267,17 @@ def test_one_simulated_rank_with_a_nan_is_named(algorithm, monkeypatch):
     exec(INJECTED, {})
     with pytest.raises(NonFiniteGradient, match=NAMED):
         dsgd.run(**config(), simulate=3, algorithm=algorithm)
+
+
+@pytest.mark.fault("N1")
+@pytest.mark.parametrize("dtype, large", [("float32", 1e30), ("float64", 1e200)])
+def test_a_finite_gradient_whose_square_overflows_is_no_error(dtype, large):
+    local = Local(None, None, None)
+    g = np.full(100, large, dtype)
+    with np.errstate(over="ignore"):
+        assert local._check(g, 3, 0, 1.0) == 0 and local.fault is None
+        g[7] = np.inf
+        assert local._check(g, 3, 0, 1.0) == 1 and local.fault == (4, 7, 1)
 
 
 # --- files and launchers
@@ -403,4 +448,5 @@ def test_a_second_signal_ends_a_job_at_once(number, tmp_path):
     time.sleep(0.3)  # two signals at the same time may count as one
     assert job.process.poll() is None
     os.kill(job.process.pid, number)
-    assert job.wait(timeout=5).code != 0
+    job.wait(timeout=5)  # with a code of the launcher's own: MPICH's may be 0 after a second Ctrl-C
+    assert not (tmp_path / "run" / "summary.json").exists()

@@ -68,6 +68,7 @@ def test_the_same_under_open_mpi(tmp_path):
     assert summary(run)["params_sha256"] == unbroken(12)
 
 
+@pytest.mark.fault("P7")
 def test_a_launcher_that_was_killed_is_started_again(tmp_path):
     """mpirun itself: its ranks may live a moment longer, and write to the folder."""
     run = tmp_path / "run"

@@ -3,9 +3,13 @@
 import random
 
 import soak
+import pytest
+
 from launching import ROOT, python
 
 
+@pytest.mark.fault("K1")
+@pytest.mark.fault("P1")
 def test_a_short_soak():
     ended = python(ROOT / "tests" / "soak.py", "saves=5", "saves-mpirun=1", "ranks=3", timeout=120)
     assert ended.code == 0, ended

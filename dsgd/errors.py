@@ -3,6 +3,18 @@
 `agreed` marks an error that every rank raises at the same point: rank 0 prints it, once, for all of them.
 """
 
+import linecache
+
+
+def user_line(frame, backend):
+    """file:line of the first frame outside these modules, which no user wrote.   backend: tuple of name prefixes"""
+    while frame and frame.f_globals.get("__name__", "").startswith(backend):
+        frame = frame.f_back
+    if frame is None:
+        return "?"
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    return f"{file}:{number}: {linecache.getline(file, number).strip()}"
+
 
 class DsgdError(Exception):
     code = 70
@@ -56,6 +68,14 @@ class NonFiniteGradient(DsgdError):
 
 class ReplicasDiffer(DsgdError):
     """Workers that should hold the same parameters do not."""
+
+
+class CollectiveMismatch(DsgdError):
+    """Two ranks called different collectives, or the same with different roots, lengths or dtypes."""
+
+
+class WireError(DsgdError):
+    """Bytes that came as a message and are none."""
 
 
 class PeerError(DsgdError):

@@ -138,6 +138,8 @@ def facts(job):
         "steps": job.steps,
         "resume": job.config.resume,
         "output": bool(job.config.output),
+        "timeout": job.config.timeout,
+        "debug collectives": job.config.debug_collectives,
         "dsgd": dsgd.__version__,
     }
     start = None if job.virtual else digest(job.objective.start(job.config.seed, np.dtype(job.config.dtype)))

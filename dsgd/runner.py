@@ -83,28 +83,30 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
     own_backend = backend is None or isinstance(backend, str)
     backend = open_backend(backend, config, world) if own_backend else backend
     with threadpool_limits(limits=config.threads, user_api="blas"):
-        job = backend.agree(lambda: prepare(config, backend, objective))
-        backend.handshake(facts(job), job.manifest["versions"])
-        job = start_folder(job, backend)._replace(wish=[] if wish is None else wish)
-        if announce:
-            announce(job, backend)
-        start = job.restored[1]["clock"] if job.restored else 0.0
-        prepared = time.perf_counter()
-        try:
-            done = backend.run(
-                lambda *comms: Rank(job, *comms).run(),
-                roles=job.roles,
-                dtype=config.dtype,
-                start=start,
-                reduction=config.reduction,
-                faults=job.faults,
-            )
-            if own_backend:
-                backend.close()
-            return finish(job, backend, done, prepared - began) if job.recorder else None
-        finally:
-            if job.recorder:
-                job.recorder.close()
+        with backend.watch(config.timeout):
+            job = backend.agree(lambda: prepare(config, backend, objective))
+            backend.handshake(facts(job), job.manifest["versions"])
+            job = start_folder(job, backend)._replace(wish=[] if wish is None else wish)
+            if announce:
+                announce(job, backend)
+            start = job.restored[1]["clock"] if job.restored else 0.0
+            prepared = time.perf_counter()
+            try:
+                done = backend.run(
+                    lambda *comms: Rank(job, *comms).run(),
+                    roles=job.roles,
+                    dtype=config.dtype,
+                    start=start,
+                    reduction=config.reduction,
+                    faults=job.faults,
+                    debug=config.debug_collectives,
+                )
+                if own_backend:
+                    backend.close()
+                return finish(job, backend, done, prepared - began) if job.recorder else None
+            finally:
+                if job.recorder:
+                    job.recorder.close()
 
 
 def finish(job, backend, done, startup):

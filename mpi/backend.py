@@ -9,6 +9,10 @@ from dsgd import errors
 from dsgd.command import say
 from dsgd.errors import DsgdError, UsageError
 from dsgd.mpi.comm import MPIComm
+from dsgd.mpi.debug import CheckedComm
+from dsgd.mpi.late import LateComm
+from dsgd.mpi.waiting import crowded
+from dsgd.mpi.watchdog import Watchdog
 
 
 class MPIBackend:
@@ -20,7 +24,12 @@ class MPIBackend:
         self._world = MPI.COMM_WORLD
         self.size = self.processes = self._world.size
         self.main = self._world.rank == 0
-        self._comm = MPIComm(self._world.Dup())
+        self._crowded = crowded(self._world)
+        self._comm = MPIComm(self._world.Dup(), crowded=self._crowded)
+
+    def watch(self, timeout):
+        """with backend.watch(s): the job ends when a rank makes no progress for that long; 0 for never."""
+        return Watchdog(self._world.Dup(), timeout)
 
     def agree(self, action):
         """Run an action that may fail on some ranks: it succeeds on all, or all raise the error of the first that failed."""
@@ -73,11 +82,19 @@ class MPIBackend:
         """Give the communicator back; every rank calls this."""
         self._comm.free()
 
-    def run(self, main, *, roles, dtype, start, reduction, faults):
+    def run(self, main, *, roles, dtype, start, reduction, faults, debug):
         """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere."""
-        comm = MPIComm(self._world.Dup(), roles, dtype, reduction)
-        observer = MPIComm(self._world.Dup(), roles, dtype)
+        kind = communicator(faults, self._world.rank, debug)
+        comm = kind(self._world.Dup(), roles, dtype, reduction, crowded=self._crowded)
+        observer = MPIComm(self._world.Dup(), roles, dtype, crowded=self._crowded)
         result = main(comm, observer)
         comm.free()  # not when a rank failed: this waits for all of them
         observer.free()
         return result
+
+
+def communicator(faults, rank, debug):
+    """The class of the algorithm's communicator: MPIComm, and only if they are asked for checks and faults."""
+    slowness, lateness = faults.slowness(rank), faults.delay(rank)
+    kinds = (CheckedComm,) * debug + (LateComm,) * (slowness > 1 or lateness > 0)
+    return type("Comm", kinds, {"slowness": slowness, "lateness": lateness}) if kinds else MPIComm

@@ -1,27 +1,19 @@
-"""The communicator over mpi4py, buffer calls only.
+"""The communicator over mpi4py, buffer calls only: its collectives; for its messages see messages.py."""
 
-A message travels as bytes: five integers (the header and the dtype), then the data, in one MPI message.
-"""
-
-import time
 from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
 
 from dsgd.arrays import readonly
-from dsgd.collectives import REDUCTIONS, tree_steps, tree_sum
-from dsgd.comm import ANY_SOURCE, ANY_TAG, DTYPES, Header, Message, Roles, require
-from dsgd.costs import Sent, traffic
-from dsgd.errors import PeerError
-from dsgd.mpi.requests import RecvRequest, SendRequest, poll
-from dsgd.pool import Pool
-
-HEADER = 64  # bytes in front of the data, which stays aligned
-WORDS = HEADER // 8
+from dsgd.collectives import REDUCTIONS, binomial_bcast, binomial_reduce, tree_steps, tree_sum
+from dsgd.comm import DTYPES, require
+from dsgd.costs import traffic
+from dsgd.mpi.activity import noted
+from dsgd.mpi.messages import Messages
 
 
-class MPIComm:
+class MPIComm(Messages):
     """See dsgd.comm.Comm.
 
     Args:
@@ -29,104 +21,22 @@ class MPIComm:
         reduction: "tree", the written order; "native", the library's; or the name of the schedule in
             collectives.REDUCTIONS that all-reduces.
         sent: costs.Sent, the count of the communicator that this one is made of.
+        crowded: whether ranks outnumber cores, so that a rank should sleep while it waits for others.
     """
 
-    def __init__(self, world, roles=None, dtype=np.float64, reduction="tree", sent=None):
-        self._world, self.rank, self.size = world, world.rank, world.size
-        roles = roles or Roles(tuple(range(self.size)), ())
-        self.workers, self.servers = roles.workers, roles.servers
-        self.worker = roles.number.get(self.rank)
-        self.place = tuple(range(self.size))
-        self.dtype, self.reduction, self._native = np.dtype(dtype), reduction, reduction == "native"
+    def __init__(self, world, roles=None, dtype=np.float64, reduction="tree", sent=None, crowded=False):
+        super().__init__(world, roles, dtype, sent, crowded)
+        self.reduction, self._native = reduction, reduction == "native"
         self._schedule = None if reduction in ("tree", "native") else REDUCTIONS[reduction]
-        self.sent = sent or Sent()
-        self.posted = []  # receives without their message, in the order in which they were started
-        self._unclaimed = []  # messages that came before their receive was posted, in order
-        self._pool = Pool(np.empty)
-        self._began = MPI.Wtime()
+        self.number = -1  # of the last collective, from 0
         self._parts = []  # communicators that were split off, and live as long as this one at most
-
-    def empty(self, n):
-        return np.empty(n, self.dtype)
-
-    def clock(self):
-        return MPI.Wtime() - self._began
-
-    def compute(self, work, step, flops):
-        return work()
-
-    # --- point to point
-
-    def isend(self, x, dest, tag=0, header=Header()):
-        require(x)
-        self.sent.add(1, x.nbytes)
-        words = np.zeros(WORDS, np.int64)
-        words[:4], words[4] = header, DTYPES.index(x.dtype)
-        if not x.nbytes:
-            return SendRequest(self, self._world.Isend([words, MPI.INT64_T], self.place[dest], tag), words)
-        pieces = MPI.BYTE.Create_hindexed([HEADER, x.nbytes], [MPI.Get_address(words), MPI.Get_address(x)]).Commit()
-        request = self._world.Isend([MPI.BOTTOM, 1, pieces], self.place[dest], tag)
-        pieces.Free()  # MPI keeps it until the send is done
-        return SendRequest(self, request, words, x)
-
-    def send(self, x, dest, tag=0, header=Header()):
-        self.isend(x, dest, tag, header).wait()
-
-    def recv(self, source=ANY_SOURCE, tag=ANY_TAG, timeout=None):
-        request = self.irecv(source, tag)
-        if timeout is None or poll(request.test, time.monotonic() + timeout):
-            return request.wait()
-        self.posted.remove(request)
-        peer = "anyone" if source == ANY_SOURCE else f"rank {source}"
-        raise PeerError(f"rank {self.rank}: nothing came within {timeout} s from {peer}")
-
-    def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
-        request = RecvRequest(self, source, tag)
-        for i, message in enumerate(self._unclaimed):
-            if request.matches(message):
-                request.message = self._unclaimed.pop(i)
-                return request
-        self.posted.append(request)
-        return request
-
-    def wait_any(self, requests):
-        poll(lambda: any(request.test() for request in requests))
-        i = next(i for i, request in enumerate(requests) if request.test())
-        return i, requests[i].wait()
-
-    def progress(self, wait=False):
-        """Take one message off the network for the receives that are posted, if there is one or once there is.
-
-        A receive on its own probes for its messages and leaves the others with their senders.  Among several, the
-        order in which all messages come decides who gets which, so all are taken, and kept if nobody claims them.
-        """
-        first, *others = self.posted
-        source = MPI.ANY_SOURCE if others or first.source == ANY_SOURCE else self.place[first.source]
-        tag = MPI.ANY_TAG if others or first.tag == ANY_TAG else first.tag
-        found = (self._world.Mprobe if wait else self._world.Improbe)(source, tag, status := MPI.Status())
-        if found is None:
-            return
-        message = self._receive(found, status)
-        for request in self.posted:
-            if request.matches(message):
-                request.message = message
-                return self.posted.remove(request)
-        self._unclaimed.append(message)
-
-    def _receive(self, found, status):
-        buffer = self._pool.take(status.Get_count(MPI.BYTE), np.dtype(np.uint8))
-        found.Recv([buffer, MPI.BYTE], status)
-        words = buffer[:HEADER].view(np.int64)
-        data, source = readonly(buffer[HEADER:].view(DTYPES[words[4]])), self.place.index(status.Get_source())
-        return Message(data, source, status.Get_tag(), Header(*map(int, words[:4])))
-
-    # --- collectives
 
     def _count(self, kind, arrays, root=0, kept=0):
         for x in arrays:
             require(x)
         self.sent.add(*traffic(kind, self.rank, self.size, root, sum(x.nbytes for x in arrays), kept))
 
+    @noted
     def bcast(self, x, root=0):
         self._count("bcast", [x], root)
         out = self._pool.take(x.shape[0], x.dtype)
@@ -135,15 +45,23 @@ class MPIComm:
         return self._bcast(out, root)
 
     def _bcast(self, out, root):
+        if self.crowded:
+            return binomial_bcast(self._quiet, out, root)
         if self.size > 1:
             self._world.Bcast(out.view(np.uint8), root)
         return readonly(out)
+
+    @cached_property
+    def _quiet(self):
+        """For the collectives of crowded ranks, made of messages, which wait without a core; they are counted as they are."""
+        return MPIComm(self._world.Dup(), None, self.dtype, crowded=True)
 
     @cached_property
     def _tree(self):
         """For the messages of the sum: on `_world` a receive could take them for those of the program, and they those."""
         return self._world.Dup()
 
+    @noted
     def reduce(self, x, root=0):
         self._count("reduce", [x], root)
         return self._reduce(x, root)
@@ -154,6 +72,8 @@ class MPIComm:
             out = self._pool.take(x.shape[0], x.dtype) if self.rank == root else None
             self._world.Reduce(x, out, root=root)
             return out if out is None else readonly(out)
+        if self.crowded:
+            return binomial_reduce(self._quiet, x, root)
         out, total = None, x
         for act, peer in tree_steps(self.rank, self.size):
             if act == "send":
@@ -176,8 +96,9 @@ class MPIComm:
     @cached_property
     def _private(self):
         """The same ranks, for the messages of a schedule."""
-        return MPIComm(self._world.Dup(), None, self.dtype, sent=self.sent)
+        return type(self)(self._world.Dup(), None, self.dtype, sent=self.sent, crowded=self.crowded)
 
+    @noted
     def allreduce(self, x):
         if self._schedule:
             require(x)
@@ -192,6 +113,7 @@ class MPIComm:
             return total
         return self._bcast(self._pool.take(x.shape[0], x.dtype) if total is None else total.base, 0)
 
+    @noted
     def reduce_scatter(self, x, counts):
         self._count("reduce_scatter", [x], kept=counts[self.rank] * x.itemsize)
         ends = np.cumsum(counts)
@@ -199,6 +121,7 @@ class MPIComm:
         parts = self._exchange(cut, [counts[self.rank]] * self.size)
         return readonly(tree_sum(parts, self._pool.take(counts[self.rank], x.dtype)))
 
+    @noted
     def gather(self, x, root=0):
         self._count("gather", [x], root)
         counts = self._counts(x.nbytes)
@@ -206,6 +129,7 @@ class MPIComm:
         self._world.Gatherv(x.view(np.uint8), out, root)
         return self._cut(*out, x.dtype) if out else None
 
+    @noted
     def allgather(self, x):
         self._count("allgather", [x])
         counts = self._counts(x.nbytes)
@@ -213,6 +137,7 @@ class MPIComm:
         self._world.Allgatherv(x.view(np.uint8), [out, counts])
         return self._cut(out, counts, x.dtype)
 
+    @noted
     def scatter(self, parts, root=0):
         parts = parts if self.rank == root else ()
         self._count("scatter", parts, root, kept=parts[root].nbytes if parts else 0)
@@ -226,6 +151,7 @@ class MPIComm:
         self._world.Scatterv(out, mine.view(np.uint8), root)
         return readonly(mine)
 
+    @noted
     def alltoall(self, parts):
         self._count("alltoall", parts, kept=parts[self.rank].nbytes)
         lengths = np.array([part.shape[0] for part in parts], np.int64)
@@ -251,12 +177,14 @@ class MPIComm:
         ends = np.cumsum(counts)
         return [readonly(buffer[end - count : end].view(dtype)) for end, count in zip(ends, counts)]
 
+    @noted
     def barrier(self):
         self._count("barrier", ())
         self._world.Barrier()
 
+    @noted
     def split(self, color, key=0):
-        part = MPIComm(self._world.Split(color, key), None, self.dtype, self.reduction, self.sent)
+        part = type(self)(self._world.Split(color, key), None, self.dtype, self.reduction, self.sent, self.crowded)
         self._parts.append(part)
         return part
 
@@ -266,8 +194,11 @@ class MPIComm:
             return
         for part in self._parts:
             part.free()
-        if "_private" in vars(self):  # these two are there once something was summed
-            self._private.free()
+        for made in ("_private", "_quiet"):  # these and the tree's are there once something was summed
+            if made in vars(self):
+                vars(self)[made].free()
         if "_tree" in vars(self):
             self._tree.Free()
+        if self.crowded:
+            self._data.Free()
         self._world.Free()

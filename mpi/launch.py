@@ -113,10 +113,18 @@ def guard(main):
         else:
             text = "".join(traceback.format_exception(error))
             sys.stderr.write("".join(f"[rank {world.rank}] {line}\n" for line in text.splitlines()))
-    sys.stderr.flush()
     if code and world.size > 1:
-        world.Abort(code)
+        abort(code)
     return code
+
+
+def abort(code):
+    """End the whole job.  A launcher may drop what it has not read yet: it gets a moment for the message."""
+    from mpi4py import MPI
+
+    sys.stderr.flush()
+    time.sleep(0.1)
+    MPI.COMM_WORLD.Abort(code)
 
 
 def _die_before_mpi(error, rank):

@@ -1,32 +1,32 @@
 """Sends and receives under way, and waiting for them."""
 
-import time
-
 from dsgd.comm import ANY_SOURCE, ANY_TAG
+from dsgd.mpi.activity import noting
+from dsgd.mpi.waiting import wait_until
 
-
-def poll(done, end=float("inf")):
-    """Ask done() until it holds, ever less often; returns whether that was before the time `end`."""
-    pause = 1e-5
-    while not (held := done()) and time.monotonic() < end:
-        time.sleep(pause)
-        pause = min(2 * pause, 1e-3)
-    return held
+NEVER = float("inf")
 
 
 class SendRequest:
-    def __init__(self, comm, request, *alive):
-        self.comm, self.request, self.alive = comm, request, alive  # the buffers must live until the send is done
+    """A send under way.   alive: buffers that must live until it is done.   then: the request of data that come apart"""
+
+    def __init__(self, comm, request, dest, *alive, then=None):
+        self.comm, self.request, self.dest, self.alive, self.then = comm, request, dest, alive, then
 
     def test(self):
         if self.comm.posted:  # the peer may first have to get rid of what these receive
             self.comm.progress()
-        return self.request.Test()
+        if not self.request.Test():
+            return False
+        if self.then:
+            self.then.Wait()  # the receiver is there
+        return True
 
     def wait(self):
-        if self.comm.posted:
-            poll(self.test)
-        self.request.Wait()
+        with noting("send to rank", self.dest):
+            if self.comm.posted or self.comm.crowded:
+                wait_until(self.test)
+            self.request.Wait()
         self.alive = None
 
 
@@ -44,7 +44,12 @@ class RecvRequest:
             self.comm.progress()
         return self.message is not None
 
-    def wait(self):
-        while self.message is None:
-            self.comm.progress(wait=True)
+    def wait(self, end=NEVER):
+        """The message; None if it has not come by the time `end`."""
+        with noting("recv from", "anyone" if self.source == ANY_SOURCE else f"rank {self.source}"):
+            if self.comm.crowded or end < NEVER:
+                wait_until(self.test, end)
+            else:
+                while self.message is None:
+                    self.comm.progress(wait=True)
         return self.message

@@ -1,6 +1,7 @@
 """All ranks of a run in one process, on a virtual clock."""
 
-from dsgd.simulator.effects import CollectiveMismatch, Deadlock, SimulationError
+from dsgd.errors import CollectiveMismatch
+from dsgd.simulator.effects import Deadlock, SimulationError
 from dsgd.simulator.network import Network
 from dsgd.simulator.world import World, simulate
 

@@ -82,9 +82,5 @@ class Deadlock(SimulationError):
     """Nothing is left to happen, and some ranks still wait."""
 
 
-class CollectiveMismatch(SimulationError):
-    """Two ranks called different collectives, or the same with different roots or lengths."""
-
-
 class BufferChanged(SimulationError):
     """A rank wrote to a buffer that was on its way."""

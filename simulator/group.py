@@ -7,8 +7,11 @@ import numpy as np
 
 from dsgd.arrays import readonly
 from dsgd.collectives import tree_sum
-from dsgd.simulator.effects import CollectiveMismatch
+from dsgd.errors import CollectiveMismatch
 from dsgd.simulator.mailbox import Mailbox
+
+
+ALIKE = ("bcast", "reduce", "allreduce", "reduce_scatter")  # one length and one dtype on all ranks
 
 
 class Group:
@@ -35,7 +38,7 @@ class Group:
         if len(self.ranks) == 1:  # nobody to wait for
             return COLLECTIVES[effect.kind](self, [argument], 0)[0]
         if self.arrivals:
-            self._compare(next(iter(self.arrivals.values()))[0], effect)
+            self._compare(*next(iter(self.arrivals.values())), effect, argument)
         self.arrivals[member] = (effect, argument)
         if len(self.arrivals) == len(self.ranks):
             arrivals, self.arrivals = self.arrivals, {}
@@ -47,17 +50,23 @@ class Group:
                 world.kernel.at(world.kernel.now + delay, world.resume, rank, result)
         return world.suspend(self.ranks[member], effect)
 
-    def _compare(self, first, effect):
-        same_length = (
-            effect.kind not in ("reduce", "allreduce", "bcast", "reduce_scatter") or effect.nbytes == first.nbytes
-        )
-        if (effect.kind, effect.root, effect.number) == (first.kind, first.root, first.number) and same_length:
+    def _compare(self, first, theirs, effect, argument):
+        same = (effect.kind, effect.root, effect.number) == (first.kind, first.root, first.number)
+        if same and (effect.kind not in ALIKE or _form(theirs) == _form(argument)):
             return
-        world = self.world
+        world, forms = self.world, ("", "")
+        if same and effect.nbytes == first.nbytes:  # the effects look alike
+            forms = [f" of {' '.join(map(str, _form(x)))}" for x in (argument, theirs)]
         raise CollectiveMismatch(
-            f"rank {effect.rank} calls {effect}, but rank {first.rank} waits in {first}\n"
+            f"rank {effect.rank} calls {effect}{forms[0]}, but rank {first.rank} waits in {first}{forms[1]}\n"
             f"  rank {effect.rank}: {world.line(sys._getframe())}\n  rank {first.rank}: {world.line(world.tasks[first.rank].frame)}"
         )
+
+
+def _form(argument):
+    """What must be the same on all ranks of what they put in: length, dtype, and how a reduce_scatter cuts it."""
+    x, *cut = argument if isinstance(argument, tuple) else (argument,)
+    return x.shape[0], x.dtype, *cut
 
 
 def _same(group, result):

@@ -1,11 +1,11 @@
 """The world of the simulated ranks: who runs, who waits for what, and what happens when."""
 
-import linecache
 from contextlib import suppress
 
 import numpy as np
 
 from dsgd.comm import Roles
+from dsgd.errors import user_line
 from dsgd.faults import NETWORK, Faults
 from dsgd.pool import Pool
 from dsgd.simulator.comm import SimComm
@@ -124,12 +124,7 @@ class World:
 
     def line(self, frame):
         """file:line of the first frame outside the backend: what the user wrote."""
-        while frame and frame.f_globals.get("__name__", "").startswith(BACKEND):
-            frame = frame.f_back
-        if frame is None:
-            return "?"
-        file, number = frame.f_code.co_filename, frame.f_lineno
-        return f"{file}:{number}: {linecache.getline(file, number).strip()}"
+        return user_line(frame, BACKEND)
 
     def _report(self):
         waiting = [(rank, task) for rank, task in enumerate(self.tasks) if task]

@@ -35,12 +35,20 @@ FLOATS = ("float32", "float64")
 
 
 def main():
-    """All checks on this rank of an MPI job; rank 0 prints the names of those that passed."""
-    from dsgd.mpi.comm import MPI, MPIComm
+    """All checks on this rank of an MPI job; rank 0 prints the names of those that passed.
+
+    With the argument "crowded" its ranks wait as where they outnumber the cores, otherwise as where they do not; with
+    "checked" they compare every collective, too.
+    """
+    from mpi4py import MPI
+
+    from dsgd.mpi.comm import MPIComm
+    from dsgd.mpi.debug import CheckedComm
 
     passed = []
     for reduction, checks in SUITES.items():
-        comm = MPIComm(MPI.COMM_WORLD.Dup(), reduction=reduction)
+        kind = CheckedComm if "checked" in sys.argv else MPIComm
+        comm = kind(MPI.COMM_WORLD.Dup(), reduction=reduction, crowded=len(sys.argv) > 1)
         passed += [f"{reduction}: {name}" for name, check in checks.items() if run_one(check, comm)]
         use_up(comm)
         comm.free()

@@ -55,9 +55,9 @@ def mpirun():
     return found
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_mpi(size):
-    command = [mpirun(), "-n", str(size), sys.executable, str(SCRIPT)]
+@pytest.mark.parametrize("size, kind", [(1, []), (2, []), (3, []), (4, []), (4, ["crowded"]), (3, ["checked"])])
+def test_mpi(size, kind):
+    command = [mpirun(), "-n", str(size), sys.executable, str(SCRIPT), *kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [f"{name}: {check}" for name, suite in contract.SUITES.items() for check in suite]

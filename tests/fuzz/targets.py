@@ -1,9 +1,11 @@
 """The readers, each as a function of bytes, and what valid input looks like: mutations start from there."""
 
+import atexit
 import gzip
 import io
 import json
 import os
+import shutil
 import struct
 import tempfile
 from contextlib import redirect_stdout
@@ -24,6 +26,7 @@ from dsgd.records import METRICS, read_records
 
 LONGEST = 1 << 16  # bytes of an input
 FOLDER = Path(tempfile.mkdtemp(prefix="dsgd-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 class Target(NamedTuple):

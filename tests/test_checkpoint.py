@@ -128,17 +128,25 @@ def test_the_calls_that_can_fail_are_those_of_the_test_above(tmp_path, monkeypat
             saved(tmp_path, 4)
 
 
-# Saves steps 1, 2, ... in this folder; the process is killed in its n-th call of os.NAME while it saves the fourth.
+# Saves steps 1, 2 and 3 in this folder, and is killed while it saves step 4: in its n-th call of os.NAME, or when half
+# of the n-th file that it opens is written.
 KILLED = """
-import os, signal, sys
+import io, os, signal
 import numpy as np
 import dsgd.records
 from dsgd.checkpoint import load, save
+
+class Half(io.FileIO):
+    def write(self, data):
+        super().write(data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
 
 def dies(name, n):
     calls, real = [], open if name == "open" else getattr(os, name)
     def call(*arguments, **options):
         calls.append(1)
+        if len(calls) == n and name == "open":
+            return Half(arguments[0], "w")
         if len(calls) == n:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*arguments, **options)

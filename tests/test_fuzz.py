@@ -2,12 +2,14 @@
 
 import tracemalloc
 
+import numpy as np
 import pytest
 from fuzz.mutate import inputs
 from fuzz.targets import LONGEST, TARGETS, Target, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsgd.checkpoint import pack
 from dsgd.errors import DataError, NonFiniteGradient
 
 COUNT, CAP = 300, 256 << 20
@@ -40,6 +42,25 @@ def test_generated_input_is_taken_or_refused(name):
 @pytest.mark.parametrize("name", TARGETS)
 def test_valid_input_is_taken(name):
     assert any(check(TARGETS[name], data) for data in TARGETS[name].valid)
+
+
+NESTED = b"[" * 20_000
+FOUND = [  # by fuzzing, once
+    ("toml", b"lr = " + NESTED),
+    ("toml", b"lr = " + b"9" * 5000),
+    ("toml", b"lr = " + b"9" * 400),
+    ("config.json", b'{"steps": 1, "lr": ' + NESTED),
+    ("records", NESTED + b'\n{"step": 2}\n'),
+    ("checkpoint", pack({"x": np.zeros(3)}, {}).replace(b"{", b"[")),
+    ("flags", b"--lr\nab\ncd"),
+    ("faults", b"drop:p=0\n1"),
+    ("faults", b"partition:ranks=0-999999999999,from=2,to=1"),
+]
+
+
+@pytest.mark.parametrize("name, data", FOUND)
+def test_what_was_found_is_refused(name, data):
+    assert not check(TARGETS[name], data)
 
 
 def test_inputs_are_a_function_of_the_seed():

@@ -1,5 +1,6 @@
 """Records: lines on the disk as soon as they are made, cut back for a resumed run, a half line left out."""
 
+import io
 import json
 import os
 
@@ -64,6 +65,36 @@ def test_a_resumed_run_goes_on_after_a_line_that_was_cut_off(folder):
     records.write()
     records.close()
     assert read_records(folder) == ROWS
+
+
+@pytest.mark.fault("K3")
+def test_a_line_of_which_a_part_was_written_is_taken_back(tmp_path, monkeypatch):
+    """A disk that is nearly full takes a part of the line; what is missing is written when there is room."""
+
+    class NearlyFull(io.FileIO):
+        room = 70  # the first line, and the beginning of the second
+
+        def write(self, data):
+            taken = min(len(data), self.room)
+            if not taken:
+                raise OSError(28, "No space left on device")
+            self.room -= taken
+            return super().write(data[:taken])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dsgd.records.open", lambda path, mode, buffering: NearlyFull(path, "ab"), raising=False)
+        records = Records(tmp_path)
+    for row in ROWS[:2]:
+        records.add(**row)
+    for _ in range(2):
+        with pytest.raises(OSError):
+            records.write()
+        assert (tmp_path / METRICS).read_text() == json.dumps(ROWS[0]) + "\n"
+    records._file.room = 1000
+    records.add(**ROWS[2])
+    records.write()
+    records.close()
+    assert read_records(tmp_path) == ROWS
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

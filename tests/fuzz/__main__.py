@@ -2,14 +2,13 @@
 
 import argparse
 import resource
-import shutil
 import sys
 import time
 import traceback
 from pathlib import Path
 
 from .mutate import inputs
-from .targets import FOLDER, LONGEST, TARGETS, check
+from .targets import LONGEST, TARGETS, check
 
 
 def cap(megabytes):
@@ -47,7 +46,6 @@ def main():
                 f"{name}: {given.inputs} inputs, {taken} taken, {given.inputs - taken} refused, {seconds:.0f} s",
                 flush=True,
             )
-    shutil.rmtree(FOLDER)
     return failed > 0
 
 

@@ -1,6 +1,8 @@
-"""python -m tests.fuzz.guided TARGET [libFuzzer's flags]: coverage leads; `pip install atheris` first."""
+"""python -m tests.fuzz.guided TARGET [libFuzzer's flags]: coverage leads, from valid input on; `pip install atheris` first."""
 
 import sys
+import tempfile
+from pathlib import Path
 
 import atheris
 
@@ -9,8 +11,10 @@ with atheris.instrument_imports(include=["dsgd"]):
 
 
 def main():
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.Setup(sys.argv, lambda data: check(target, data))
+    target, corpus = TARGETS[sys.argv.pop(1)], tempfile.mkdtemp(prefix="dsgd-corpus-")
+    for number, data in enumerate(target.valid):
+        (Path(corpus) / str(number)).write_bytes(data)
+    atheris.Setup([*sys.argv, corpus], lambda data: check(target, data))
     atheris.Fuzz()
 
 

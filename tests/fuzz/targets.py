@@ -1,14 +1,15 @@
 """The readers, each as a function of bytes, and what valid input looks like: mutations start from there."""
 
+import atexit
 import gzip
 import io
 import json
 import os
+import shutil
 import struct
 import tempfile
 from contextlib import redirect_stdout
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ from dsgd.config import Config
 from dsgd.data import load
 from dsgd.errors import DsgdError
 from dsgd.faults import FAULTS, read_faults
+from dsgd.mpi.wire import decode
 from dsgd.records import METRICS, read_records
 
 LONGEST = 1 << 16  # bytes of an input
 FOLDER = Path(tempfile.mkdtemp(prefix="dsgd-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 class Target(NamedTuple):
@@ -81,12 +84,6 @@ def data_set(spec):
     return lambda path: load(spec.replace("{}", str(path)), seed=0, dtype="float32")
 
 
-def message(data):
-    from dsgd.mpi.wire import decode
-
-    decode(np.frombuffer(data, np.uint8))
-
-
 # --- what is valid
 
 X = np.random.default_rng(0).standard_normal((12, 3))
@@ -137,6 +134,9 @@ CONFIGS = [
 ]
 
 
+MESSAGE = bytes(64)  # a header of zeros
+
+
 def flags(config):
     given = [(name, value) for name, value in asdict(config).items() if value != getattr(CONFIGS[0], name)]
     return "\n".join(f"--{name.replace('_', '-')}\n{value}" for name, value in given).encode()
@@ -171,7 +171,5 @@ TARGETS = {
         through_file("config.json", lambda path: read_arguments(["--resume", "--output", str(path.parent)])),
         [json.dumps(asdict(config)).encode() for config in CONFIGS],
     ),
+    "message": Target(lambda data: decode(np.frombuffer(data, np.uint8)), [MESSAGE, MESSAGE + X.tobytes()]),
 }
-if find_spec("dsgd.mpi.wire"):
-    words = np.zeros(8, np.int64)
-    TARGETS["message"] = Target(message, [words.tobytes() + X.tobytes(), words.tobytes()])

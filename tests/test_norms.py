@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from strict import both
 from test_layers import random
 
-from dsgd.errors import UsageError
 from dsgd.layout import BLOCK, Layout, cut
 from dsgd.norms import Norms, tree
 from dsgd.optimizers import LARS, SGD

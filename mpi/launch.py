@@ -83,39 +83,42 @@ def guard(main):
         if first_on_host(rank):
             sweep()
         return main()
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-        if isinstance(error.code, str):
-            say(error.code)
-    except KeyboardInterrupt:
-        code = 130
-        if world.rank == 0:
-            say("interrupted; --resume goes on from the last checkpoint, if there is one")
     except BaseException as error:
-        code = getattr(error, "code", 70)
-        if getattr(error, "agreed", False):
-            if world.rank == 0:
-                say(str(error))
-            return code
-        # What the survivors of a lost rank see; a message longer than was expected is a mistake, and none of theirs.
-        if isinstance(error, MPI.Exception) and error.Get_error_class() != MPI.ERR_TRUNCATE:
-            code = 75
-            say(
-                f"[rank {world.rank}] a rank or the network was lost ({str(error).splitlines()[-1].strip()}); --resume goes on from the last checkpoint"
-            )
-        elif isinstance(error, MemoryError):
-            say(f"[rank {world.rank}] out of memory ({error}); a smaller network or data set may fit")
-        elif hasattr(error, "agreed"):
-            say(f"[rank {world.rank}] {error}")
-        elif isinstance(error, OSError):
-            code = 74
-            say(f"[rank {world.rank}] {error.filename or 'the output'}: {error.strerror or error}")
-        else:
-            text = "".join(traceback.format_exception(error))
-            sys.stderr.write("".join(f"[rank {world.rank}] {line}\n" for line in text.splitlines()))
-    if code and world.size > 1:
+        code, agreed = told(error, MPI)
+    if code and not agreed and world.size > 1:
         abort(code)
     return code
+
+
+def told(error, MPI):
+    """Say what ended this rank; (exit code, whether all ranks have the same error, and end by themselves)."""
+    rank, code, agreed = MPI.COMM_WORLD.rank, getattr(error, "code", 70), getattr(error, "agreed", None)
+    if isinstance(error, SystemExit):
+        if isinstance(error.code, str):
+            say(error.code)
+        return (error.code if isinstance(error.code, int) else int(error.code is not None)), False
+    if isinstance(error, KeyboardInterrupt):
+        if rank == 0:
+            say("interrupted; --resume goes on from the last checkpoint, if there is one")
+        return 130, False
+    if agreed is not None:  # one of ours
+        if not agreed or rank == 0:
+            say(str(error) if agreed else f"[rank {rank}] {error}")
+        return code, agreed
+    # What the survivors of a lost rank see; a message longer than was expected is a mistake, and none of theirs.
+    if isinstance(error, MPI.Exception) and error.Get_error_class() != MPI.ERR_TRUNCATE:
+        why = str(error).splitlines()[-1].strip()
+        say(f"[rank {rank}] a rank or the network was lost ({why}); --resume goes on from the last checkpoint")
+        return 75, False
+    if isinstance(error, MemoryError):
+        say(f"[rank {rank}] out of memory ({error}); a smaller network or data set may fit")
+    elif isinstance(error, OSError):
+        say(f"[rank {rank}] {error.filename or 'the output'}: {error.strerror or error}")
+        return 74, False
+    else:
+        text = "".join(traceback.format_exception(error))
+        sys.stderr.write("".join(f"[rank {rank}] {line}\n" for line in text.splitlines()))
+    return code, False
 
 
 def abort(code):

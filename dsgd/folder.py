@@ -14,8 +14,12 @@ from dsgd.command import say
 from dsgd.disk import Disk
 from dsgd.errors import CheckpointError, DiskError, UsageError
 from dsgd.recorder import Recorder
-from dsgd.records import MANIFEST, METRICS, MODEL, Records, cut_records, numbered, read_records, write_json
+from dsgd.records import MANIFEST, METRICS, MODEL, SUMMARY, Records, cut_records, numbered, read_records, write_json
 from dsgd.versions import versions
+
+
+LOCK = ".lock"  # every run leaves one
+WRITTEN = ("config.json", MANIFEST, METRICS, MODEL, SUMMARY)
 
 
 def start_folder(job, backend):
@@ -55,6 +59,9 @@ def take(job):
     if resume and not holds_run(folder):
         raise CheckpointError(nothing_to_resume(folder))
     folder.mkdir(parents=True, exist_ok=True)
+    foreign = [] if resume or (folder / LOCK).exists() else [name for name in WRITTEN if (folder / name).exists()]
+    if foreign:
+        raise UsageError(f"{folder}/{foreign[0]} is not from a run, and would be written over; choose another --output")
     lock = claim(folder)
     if holds_run(folder) and not resume:
         lock.close()
@@ -88,7 +95,10 @@ def compare(manifest, job, folder):
                 f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change"
             )
     if manifest["data"] != job.manifest["data"]:
-        raise UsageError(f"{folder} was trained with other data: {manifest['data']}, not {job.manifest['data']}")
+        raise UsageError(
+            f"{folder} was trained with other data than {job.config.data} holds now (sha256 {manifest['data'][:16]}, "
+            f"not {job.manifest['data'][:16]}); bring the old file back, or start anew in another folder"
+        )
     ranks = manifest["ranks"]
     if ranks != job.manifest["ranks"] and not job.roles.synchronous:
         raise UsageError(
@@ -102,7 +112,9 @@ def compare(manifest, job, folder):
             "give a schedule its length (T_max=, total_iters=) to train longer"
         )
     if manifest["step"] > job.steps:
-        raise CheckpointError(f"{folder} is at step {manifest['step']} already, --steps asks for {job.steps}")
+        raise UsageError(
+            f"{folder} is at step {manifest['step']} already, and the run is to have {job.steps}; give more --steps or --epochs"
+        )
 
 
 def differences(arrays, manifest, job, folder):
@@ -157,19 +169,13 @@ def lost_before(folder):
     """Samples that earlier crashes of this run have lost.  It stands in the manifest: the next checkpoint may never come."""
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["samples lost"]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-    ):  # there was no crash, or nothing is left that tells
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no crash before, or nothing is left that tells
         return 0
 
 
 def claim(folder):
     """An open file whose lock says that this process writes to the folder; it is given up when the file is closed."""
-    lock = open(folder / ".lock", "w")
+    lock = open(folder / LOCK, "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -88,7 +88,10 @@ class Local:
         step, element, elements = map(int, fault)
         what = "the loss is not finite"
         if element >= 0:
-            what = f"{self.objective.layout.name_at(element)}: the gradient has {elements} values that are not finite"
+            many = "a value that is not finite"
+            if elements > 1:
+                many = f"{elements} values that are not finite, the first of them here"
+            what = f"{self.objective.layout.name_at(element)}: the gradient has {many}"
         return f"rank {rank}, step {step}, {what}, so the run stops; exploding gradients: {REMEDY['exploding']}"
 
     def stage(self, layers, x):

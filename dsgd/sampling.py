@@ -133,7 +133,9 @@ EVEN = 1e9  # an alpha at which all proportions are equal to 4 digits; far large
 def dirichlet(labels, n, workers, seed, *, alpha: float = 0.5):
     """each class is dealt in proportions drawn from Dir(alpha): the smaller alpha, the more uneven (Hsu et al. 2019)"""
     if not 0 < alpha <= EVEN:
-        raise UsageError(f"--partition dirichlet:alpha={alpha} must be over 0 and at most {EVEN:g}, which is even")
+        raise UsageError(
+            f"--partition dirichlet:alpha={alpha} must be over 0 (very uneven) and at most {EVEN:g} (even)"
+        )
     generator, parts = rng(seed, "partition"), [[] for _ in range(workers)]
     for label in np.unique(_classes("dirichlet", labels)):
         members = generator.permutation(np.flatnonzero(labels == label))

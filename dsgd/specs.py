@@ -40,7 +40,8 @@ def convert(where, text, kind):
             return {"true": True, "false": False}[text.lower()]
         return {int: int, float: float}.get(kind, str)(text)
     except (ValueError, KeyError):
-        raise UsageError(f"{where}={text} is not {'an' if kind is int else 'a'} {kind.__name__}") from None
+        meant = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise UsageError(f"{where}={text} is not {meant}") from None
 
 
 def parse(spec, table, what="name", schema=lambda part: part):

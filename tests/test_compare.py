@@ -167,11 +167,11 @@ def test_nothing_is_left_to_compare_where_all_diverge():
         (["--resume"], "--resume is not for a comparison: a comparison starts anew"),
         (["--config", "given.toml"], "--algorithm is not for a comparison"),
         (["--workers", "0"], "--workers 0 must be at least 1"),
-        (["--workers", "four"], "--workers=four is not an int"),
+        (["--workers", "four"], "--workers=four is not a whole number"),
         (["--worker", "4"], "unknown argument '--worker'; did you mean '--workers'?"),
         (["sgd", "dgsd"], "dgsd: unknown algorithm 'dgsd'; did you mean 'dsgd'?"),
         (["dsgd:size=2"], "dsgd:size=2: algorithm 'dsgd' has no option 'size'"),
-        (["sgd", "parameter-server:servers=0"], "parameter-server:servers=0: 0 servers of 4 ranks"),
+        (["sgd", "parameter-server:servers=0"], "parameter-server:servers=0: servers=0: somebody has"),
         (["parameter-server:servers=5000"], "parameter-server:servers=5000: 5000 servers for "),
         (["grouped:size=0"], "grouped:size=0: size=0: a group has at least one worker"),
         (["model-parallel", "--workers", "9"], "model-parallel: model-parallel deals whole layers: 9 ranks for 3"),
@@ -227,7 +227,7 @@ def test_folders_are_numbered_and_a_configuration_is_printed(tmp_path, capsys):
 
 def test_the_command_prints_one_line_and_leaves_nothing(tmp_path):
     ended = python("-m", "dsgd.compare", "sgd", *words(SHORT), "--workers", "x", "--output", "bad", cwd=tmp_path)
-    assert (ended.code, ended.out, ended.err) == (2, "", "dsgd: --workers=x is not an int\n")
+    assert (ended.code, ended.out, ended.err) == (2, "", "dsgd: --workers=x is not a whole number\n")
     ended = python("-m", "dsgd.compare", "sgd", "dsgd", *words(SHORT), "--output", "good", cwd=tmp_path)
     assert ended.code == 0 and not ended.err and ended.out.splitlines()[-1] == "good"
     assert sorted(os.listdir(tmp_path / "good")) == [COMPARISON, PICTURE]

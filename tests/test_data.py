@@ -127,7 +127,7 @@ def test_linear_hides_a_weight_matrix_that_least_squares_finds():
         ("own.txt", "choices: " + ", ".join([*DATASETS, *FILES])),
         ("teacher:sample=3", "did you mean 'samples'?"),
         ("moons:nose=3", "did you mean 'noise'?"),
-        ("teacher:samples=many", "teacher:samples=many is not an int"),
+        ("teacher:samples=many", "teacher:samples=many is not a whole number"),
         ("own.npz:tset=0.5", "did you mean 'test'?"),
         ("own.npz:test", "'test' is not key=value"),
         ("npy:test=0.5", "npy: needs X=FILE,y=FILE"),

@@ -161,7 +161,7 @@ ROWS = "a,width,y\n1,2,0\n3,4,1\n5,6,0\n"
         ("1,,0\n1,4,1\n", "line 1, column 2: a value is missing"),
         (",0\n4,1\n", "line 1, column 1: a value is missing"),
         ("y\n1\n2\n", "has one column, and needs features and a label; is delimiter=NAME wanted?"),
-        (ROWS.encode() + b"\xff\xfe,1,2\n", "not a readable CSV file ('utf-8' codec can't decode"),
+        (ROWS.encode() + b"\xff\xfe,1,2\n", "is not UTF-8 text, at byte"),
         ("a,b,y\n1,2,3\n4,5,3\n", "y holds one class only (3)"),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_restarted_run_has_what_strikes_once_behind_it():
         ("kill:rank=-1,step=2", "rank=-1 is not the number of a rank"),
         ("kill:rank=1,step=0", "step=0 is not the number of a step, from 1"),
         ("kill:rank=1,step=2,bit=1", "has no option 'bit'"),
-        ("kill:rank=1,step=two", "step=two is not an int"),
+        ("kill:rank=1,step=two", "step=two is not a whole number"),
         ("slow:rank=1,x=0.5", "x=0.5 is not at least 1"),
         ("slow:rank=1,x=nan", "x=nan is not at least 1"),
         ("drop:p=1", "p=1.0 is not a probability"),

@@ -216,7 +216,7 @@ def test_a_file_that_one_rank_lacks_is_named(tmp_path):
 )
 def test_a_step_size_that_is_too_large_is_told_once(algorithm, tmp_path):
     ended = mpirun(2, *TRAIN, *TINY, "--algorithm", algorithm, "--lr", "1e30", "--output", "run", cwd=tmp_path)
-    one_line(ended, 70, "rank ", ", step ", ", layer ", "values that are not finite", "a smaller --lr")
+    one_line(ended, 70, "rank ", ", step ", ", layer ", "not finite", "a smaller --lr")
     if algorithm != "parameter-server:consistency=asp":  # the order of whose pushes is not told
         told = ended.lines[0].removeprefix("dsgd: ")
         with pytest.raises(NonFiniteGradient) as error:
@@ -242,7 +242,7 @@ def poisoned(self, x, t, scale):
     return packet
 Local.gradient = poisoned
 """
-NAMED = "rank 2, step 4, layer 0 bias: the gradient has 1 values that are not finite"  # 6 × 8 weights, then the bias
+NAMED = "rank 2, step 4, layer 0 bias: the gradient has a value that is not finite"  # 6 × 8 weights, then the bias
 
 
 @pytest.mark.fault(

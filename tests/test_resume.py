@@ -432,7 +432,7 @@ def test_a_refused_resume_leaves_the_run_as_it_was(finished, tmp_path):
 
 
 def test_fewer_steps_than_done_are_refused(finished):
-    with pytest.raises(CheckpointError, match="at step 5 already, --steps asks for 4"):
+    with pytest.raises(UsageError, match="at step 5 already, and the run is to have 4; give more"):
         dsgd.run(**finished, steps=4, resume=True)
 
 

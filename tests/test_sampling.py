@@ -227,7 +227,7 @@ def test_an_alpha_that_is_no_concentration_is_refused(alpha):
     [
         ("dirichlt", "unknown partition 'dirichlt'; did you mean 'dirichlet'"),
         ("iid:alpha=1", "'iid' has no option 'alpha'; it has none"),
-        ("dirichlet:alpha=much", "dirichlet:alpha=much is not a float"),
+        ("dirichlet:alpha=much", "dirichlet:alpha=much is not a number"),
     ],
 )
 def test_a_wrong_partition_is_refused_in_words(spec, message):

@@ -54,9 +54,9 @@ def test_what_python_prints_is_read_back(side, count):
         ("circle:side=2", "shape 'circle' has no option 'side'; it has none"),
         ("needs:given=2", "shape 'needs' has no option 'given'; choices: side"),
         ("square:side", "shape 'square:side': 'side' is not key=value"),
-        ("square:side=wide", "shape square:side=wide is not a float"),
-        ("square:count=2.5", "shape square:count=2.5 is not an int"),
-        ("square:open=yes", "shape square:open=yes is not a bool"),
+        ("square:side=wide", "shape square:side=wide is not a number"),
+        ("square:count=2.5", "shape square:count=2.5 is not a whole number"),
+        ("square:open=yes", "shape square:open=yes is not true or false"),
     ],
 )
 def test_errors_say_what_is_wrong_and_what_is_near(spec, message):

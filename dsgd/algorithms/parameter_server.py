@@ -34,7 +34,9 @@ def dedicated_servers(size, objective, *, servers=1, consistency="bsp", **_):
         raise ValueError(
             f"{servers} servers for {n} parameters: a key range has at least {BLOCK}, so at most {-(-n // BLOCK)}"
         )
-    if not 1 <= servers < size:
+    if servers < 1:
+        raise ValueError(f"servers={servers}: somebody has to hold the parameters; at least 1")
+    if servers >= size:
         raise ValueError(
             f"{servers} servers of {size} ranks leave no worker: start at least {max(servers, 1) + 1} ranks"
         )

@@ -3,6 +3,7 @@
 source (named, generated, files, idx, table)  →  prepare (labels, split, scale)  →  Dataset
 """
 
+import os
 import re
 from typing import NamedTuple
 
@@ -96,6 +97,10 @@ def _source(spec, seed, features=None, like=""):
     if name == "FILE.csv" and _parts(like)[1] == name:
         inherited = [item for item in _parts(like)[2].split(",") if not _keys(item) & given]
         options = ",".join([*inherited, options])
+    if name not in DATASETS | FILES and os.path.exists(spec):
+        raise UsageError(
+            f"--data {spec}: files are given as FILE.npz, FILE.csv, npy:X=FILE,y=FILE or idx:images=FILE,labels=FILE"
+        )
     name, values = parse(f"{name}:{options}" if options else name, DATASETS | FILES, "data set")
     if name in DATASETS:
         return DATASETS[name](seed=seed, **values)

@@ -90,6 +90,8 @@ def reading(path, kind):
         raise
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is not UTF-8 text, at byte {error.start}", "save it as UTF-8") from None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(path, f"not a readable {kind} ({reason})") from None

@@ -12,7 +12,8 @@ from dsgd.errors import UsageError
 
 def teacher(*, seed, samples: int = 10000, features: int = 64, hidden: int = 32, classes: int = 10, test: float = 0.2):
     """Normal features, labelled by the largest output of a random network features-hidden-classes: any size, seeded."""
-    at_least("teacher", 1, samples=samples, features=features, hidden=hidden, classes=classes)
+    at_least("teacher", 1, samples=samples, features=features, hidden=hidden)
+    at_least("teacher", 2, classes=classes)
     fits("teacher", samples, features)
     generator = rng(seed, "teacher")
     X = generator.standard_normal((samples, features), dtype=np.float32)

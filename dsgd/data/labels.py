@@ -21,7 +21,7 @@ SHOWN = 20  # more names than this are not listed in a message
 
 def is_class(y):
     """Whether y holds classes, going by its dtype: strings, or one whole number to a sample."""
-    return y.dtype.kind in "US" or y.ndim == 1 and y.dtype.kind in "biu"
+    return y.dtype.kind in "US" or y.dtype.kind in "biu" and (y.ndim == 1 or y.shape[1:] == (1,))
 
 
 def finite(path, name, array, dtype):

@@ -62,13 +62,16 @@ def records(path, file, delimiter):
     """(line, cells) of every row that is not blank; rows of another length than the first are refused."""
     delimiter = choose("delimiter", delimiter, {"auto": None} | DELIMITERS) or detected(file)
     rows, width, began = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True), 0, 0
+    ended = 0  # line in which the last row ended
     while True:
         try:
             cells = next(rows, None)
         except csv.Error as error:
-            raise DataError(path, f"line {rows.line_num}: {error}") from None
+            hint = f"a quote may be open since line {ended + 1}" if "end of data" in str(error) else ""
+            raise DataError(path, f"line {rows.line_num}: {error}", hint) from None
         if cells is None:
             return
+        ended = rows.line_num
         if not cells or cells == [""] and width != 1:
             continue
         width, began = width or len(cells), began or rows.line_num
@@ -172,6 +175,8 @@ def bad_cell(path, line, at, names, text, hint=""):
         said = "a value is missing" + (f" ({text!r})" if text else "")
         return DataError(path, f"{place(line, at, names)}: {said}", "fill it in or leave the row out")
     first = line == 1 and not names
+    if re.fullmatch(r"-?\d+,\d+", text):
+        hint = "a fraction is written with a point"
     hint = hint or (
         "if this is the header, say header=true" if first else f"if these are the labels, say label={at + 1}"
     )

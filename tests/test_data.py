@@ -107,7 +107,8 @@ def test_linear_hides_a_weight_matrix_that_least_squares_finds():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        *((f"teacher:{option}=0", "must be at least 1") for option in ("samples", "features", "hidden", "classes")),
+        *((f"teacher:{option}=0", "must be at least 1") for option in ("samples", "features", "hidden")),
+        ("teacher:classes=1", "must be at least 2"),
         *((f"blobs:{option}=0", "must be at least 1") for option in ("samples", "features")),
         ("blobs:classes=1", "blobs:classes=1 must be at least 2"),
         ("blobs:spread=-1", "blobs:spread=-1.0 must be at least 0"),

@@ -40,3 +40,10 @@ def test_damaged_records_are_refused_with_their_line(damage, tmp_path):
     (tmp_path / METRICS).write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
     with pytest.raises(DataError, match="line 2 is damaged"):
         dsgd.run(steps=40, log_every=10, output=str(tmp_path), resume=True, **TINY)
+
+
+def test_files_that_no_run_wrote_are_not_written_over(tmp_path):
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(UsageError, match="config.json is not from a run, and would be written over"):
+        dsgd.run(data="moons", steps=1, output=str(tmp_path))
+    assert (tmp_path / "config.json").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1

@@ -137,6 +137,7 @@ def facts(job):
     free = {
         "steps": job.steps,
         "resume": job.config.resume,
+        "check_replicas": job.config.check_replicas,
         "output": bool(job.config.output),
         "timeout": job.config.timeout,
         "debug collectives": job.config.debug_collectives,

@@ -5,6 +5,8 @@ import sys
 
 from dsgd.command import run_command, say
 
+STOPPED = 143  # exit code after a signal that another rank got
+
 
 def main(argv, backend=None):
     """Train as the command line says, and print it on rank 0; returns the exit code.
@@ -35,7 +37,8 @@ def main(argv, backend=None):
         result = run(config, backend=backend, wish=wish, announce=announce if first and not config.quiet else None)
     finally:
         restore_signals()
-    if first and wish:
+    stopped = first and result.summary["ended_by"] == "signal"
+    if stopped:
         print(
             f"stopped at step {result.summary['steps']}; the same command with --resume --output {result.folder} goes on"
         )
@@ -47,23 +50,22 @@ def main(argv, backend=None):
         if result.summary["ended_by"] == "divergence":
             say(f"the loss has diverged; {REMEDY['exploding']}")
             return 70
-    return wish[0] if wish else 0
+    return (wish[0] if wish else STOPPED) if stopped else 0
 
 
 def stop_on_signal(config, launched):
-    """(wish, undo): the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP is a wish to stop after the step and save; the second ends at once.
+    """(wish, undo): the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP is a wish to stop after the step; the second ends at once.
 
-    The wish is the exit code: 130, 143 (129 for SIGHUP, a closed terminal); SIGUSR1 is what job schedulers send before they end a job.  Only synchronous
-    algorithms agree on a step to stop at; an asynchronous run is ended by the first.
+    The wish is the exit code: 130 or 143, 129 for SIGHUP, a closed terminal.  SIGUSR1 is what job schedulers send before
+    they end a job.  Only synchronous algorithms agree on a step to stop at; an asynchronous run is ended by the first.
 
     Args:
-        launched: whether a launcher started this rank.  It may then be waiting inside MPI, where Python cannot handle a
-            signal: the second must have the system's own effect.
+        launched: whether a launcher started this rank, which may then be waiting inside MPI.
     """
     import signal
 
     codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGHUP: 129}
-    wish, before = [], {}
+    wish, before, undo_second = [], {}, lambda: None
 
     def undo():
         for number, handler in before.items():
@@ -72,14 +74,21 @@ def stop_on_signal(config, launched):
 
     def handle(number, frame):
         wish.append(codes[number])
+        if not launched:
+            undo()  # so that the second has the system's own effect
+
+    def undo_all():
         undo()
-        if launched:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        undo_second()
 
     if config.parse_algorithm()[1].get("consistency") != "asp":
         heard = [number for number in codes if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
         before = {number: signal.signal(number, handle) for number in heard}
-    return wish, undo
+        if launched:
+            from dsgd.mpi.launch import end_on_second_signal
+
+            undo_second = end_on_second_signal(codes)
+    return wish, undo_all
 
 
 def announce(job, backend):

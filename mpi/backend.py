@@ -8,6 +8,7 @@ from mpi4py import MPI
 from dsgd import errors
 from dsgd.command import say
 from dsgd.errors import DsgdError, UsageError
+from dsgd.mpi.activity import ACTIVITY
 from dsgd.mpi.comm import MPIComm
 from dsgd.mpi.debug import CheckedComm
 from dsgd.mpi.late import LateComm
@@ -90,6 +91,7 @@ class MPIBackend:
         result = main(comm, observer)
         comm.free()  # not when a rank failed: this waits for all of them
         observer.free()
+        ACTIVITY.over = True
         return result
 
 

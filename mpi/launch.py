@@ -7,6 +7,7 @@ MPI_Init leaves the others waiting for ever under MPICH.
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -70,6 +71,7 @@ def guard(main):
     except Exception as error:
         _die_before_mpi(error, rank)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # MPICH's own handler would swallow it until the run has one
     world = MPI.COMM_WORLD
     try:
         if size > 1 and world.size == 1:
@@ -119,6 +121,34 @@ def told(error, MPI):
         text = "".join(traceback.format_exception(error))
         sys.stderr.write("".join(f"[rank {rank}] {line}\n" for line in text.splitlines()))
     return code, False
+
+
+def end_on_second_signal(codes):
+    """The second of these signals ends the job, also while the rank is inside MPI, where Python handles none; returns undo().
+
+    Python's own handler in C writes the number of each signal into a pipe, which a thread reads.
+
+    Args:
+        codes: {signal: exit code}.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def listen():
+        heard = 0
+        while number := os.read(reading, 1):
+            heard += number[0] in codes
+            if heard == 2:
+                abort(codes[number[0]])
+        os.close(reading)
+
+    def undo():
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+    threading.Thread(target=listen, daemon=True).start()
+    return undo
 
 
 def abort(code):

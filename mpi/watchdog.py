@@ -3,6 +3,7 @@
 Every beat each thread tells rank 0 what its rank is doing, and for how long it has made no progress.  When a rank makes
 none for the whole timeout, or is not heard for as long, rank 0 has all ranks print their stacks, says in one line who
 waits in what and who was not heard, and ends the job.  If rank 0 itself is not well, the next rank that is does it.
+The others stay until rank 0 has written and drawn what is left, and watch that it lives.
 """
 
 import json
@@ -17,10 +18,12 @@ from mpi4py import MPI
 
 from dsgd.command import say
 from dsgd.mpi.activity import ACTIVITY
-from dsgd.mpi.launch import abort
+from dsgd.mpi.launch import abort, launched
+from dsgd.mpi.waiting import wait_until
 
 PARENT = os.getppid()
 CODE = 75  # a rank was lost or did not answer
+QUICK = 2e-3  # s between two looks for the others' good-byes
 ALARM, BYE = b"alarm", b""  # all other messages are reports
 PLURAL = {"waits": "wait", "has": "have", "was": "were"}
 
@@ -45,22 +48,27 @@ class Watchdog:
         self.calls, self.shown = -1, False
         self.talks = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self.sending = []  # (request, data) of messages under way
-        self.carrier, self.over = threading.get_ident(), threading.Event()
-        self.thread = threading.Thread(target=self._watch, name="dsgd watchdog", daemon=True)
+        self.carrier, self.thread = threading.get_ident(), threading.Thread(target=self._watch, daemon=True)
+        # The block was left by an error; it was left in peace; all peers have left theirs.
+        self.over, self.leaving, self.done = threading.Event(), threading.Event(), threading.Event()
 
     def __enter__(self):
-        ACTIVITY.step = ACTIVITY.last = None
+        ACTIVITY.step, ACTIVITY.last, ACTIVITY.over = None, None, False
         self.thread.start()
 
     def __exit__(self, error, *_):
-        self.over.set()
-        self.thread.join()
+        if error or not self.talks:
+            self.over.set()
+        self.leaving.set()
         if error:  # the others may never come here
-            return
-        for peer in self.peers:
-            self._send(BYE, peer)
-        while self.left != set(self.peers):
-            self._take(self.world.Mprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status := MPI.Status()), status)
+            return self.thread.join()
+        if not self.talks:
+            self.thread.join()
+            self._say_goodbye()
+            wait_until(lambda: self._mail() or self.left == set(self.peers))
+            self.done.set()
+        while not self.done.wait(1.0):  # rank 0 may have a picture to draw; a signal is handled meanwhile
+            pass
         for request, _ in self.sending:
             request.Wait()
         self.world.Free()
@@ -68,41 +76,75 @@ class Watchdog:
     # --- in the thread
 
     def _watch(self):
-        before = time.monotonic()
-        while not self.over.wait(self.beat):
-            before, past = time.monotonic(), time.monotonic() - before
-            self._look(min(past, 2 * self.beat))  # more is time in which this process was stopped
-            if self.talks and self.rank:
-                self._report()
-                silent = self.still > self.limit + self.grace
-                if silent and not self.over.wait(2 * self.beat * self.rank):
-                    self._end(f"rank 0 did not answer; rank {self.rank} {ACTIVITY.describe(self.still)}")
-            elif self.talks and max(self.still, self.longest, *self._silence()) > self.limit:
-                self._alarm()
-            elif self.still > self.limit and not self.over.wait(2 * self.beat * self.rank):
-                self._end(f"rank {self.rank} {ACTIVITY.describe(self.still)}; this MPI lets no thread ask the others")
+        try:
+            self._watch_on()
+        except Exception as error:  # a job that nobody watches any more is ended rather than left to hang
+            self._end(f"the watchdog of rank {self.rank} failed ({error!r})")
+
+    def _watch_on(self):
+        before, due, parting = time.monotonic(), 0.0, False
+        while not self.over.is_set():
+            if self.leaving.wait(self.beat):
+                time.sleep(QUICK)  # the others' good-byes are looked for more often
+            now = time.monotonic()
+            if self.leaving.is_set() and not parting:
+                self.silent, parting = dict.fromkeys(self.peers, 0.0), True
+                if self.rank == 0 and self.talks:
+                    self._say_goodbye()
+            self._look(min(now - before, 2 * self.beat))  # more is time in which this process was stopped
+            before = now
+            if parting and self.talks and self.left == set(self.peers):
+                if self.rank:  # rank 0 speaks first, the others answer
+                    self._say_goodbye()
+                return self.done.set()
+            if now >= due:
+                due = now + self.beat
+                self._beat(parting)
+
+    def _beat(self, parting):
+        """Tell how this rank is doing, and judge how the others are."""
+        if self.talks and self.rank:
+            self._report(0, [self.still, ACTIVITY.describe(self.still)])
+            lost = max(self.still, self.silent[0] if parting else 0.0) > self.limit + self.grace
+            if lost and not self.over.wait(2 * self.beat * self.rank):
+                self._end(f"rank 0 did not answer; rank {self.rank} {ACTIVITY.describe(self.still)}")
+        elif self.talks and max(self.still, self.longest, *self._silence()) > self.limit:
+            self._alarm()
+        elif self.talks and ACTIVITY.over and not parting:
+            for peer in self.peers:  # they wait for rank 0, and want to know that it lives
+                self._report(peer, [0.0, "is not done yet"])
+        elif self.still > self.limit and not self.over.wait(2 * self.beat * self.rank):
+            self._end(f"rank {self.rank} {ACTIVITY.describe(self.still)}; this MPI lets no thread ask the others")
+
+    def _say_goodbye(self):
+        for peer in self.peers:
+            self._send(BYE, peer)
 
     def _look(self, past):
         """Look after `past` seconds at this rank, its launcher and its mail."""
-        if os.getppid() != PARENT:
+        if launched()[0] and os.getppid() != PARENT:
             with suppress(OSError):  # nobody may be left to read it
                 if self.rank == 0:
                     say("the launcher has gone, so the job ends; --resume goes on from the last checkpoint")
             os._exit(CODE)
-        self.still = self.still + past if ACTIVITY.calls == self.calls else 0.0
+        self.still = self.still + past if ACTIVITY.calls == self.calls and not ACTIVITY.over else 0.0
         self.calls = ACTIVITY.calls
         for peer in self.peers:
             self.silent[peer] += past
         self.longest = 0.0
-        while self.talks and (found := self.world.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, status := MPI.Status())):
-            self._take(found, status)
+        if self.talks:
+            self._mail()
         if self.still > self.limit + self.grace:
             self._show()
 
-    def _report(self):
+    def _mail(self):
+        while found := self.world.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, status := MPI.Status()):
+            self._take(found, status)
+
+    def _report(self, peer, report):
         self.sending = [(request, data) for request, data in self.sending if not request.Test()]
-        if not self.sending:  # a peer that does not listen gets no more
-            self._send(json.dumps([self.still, ACTIVITY.describe(self.still)]).encode(), 0)
+        if len(self.sending) < len(self.peers):  # peers that do not listen get no more
+            self._send(json.dumps(report).encode(), peer)
 
     def _send(self, data, peer):
         self.sending.append((self.world.Isend([data, MPI.BYTE], peer), data))

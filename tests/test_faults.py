@@ -435,14 +435,24 @@ def test_a_second_signal_ends_at_once(tmp_path):
     assert job.wait(timeout=5).code == -signal.SIGTERM
 
 
+WAITING = """
+from dsgd.local import Local
+gradient = Local.gradient
+def waiting(self, x, t, scale):
+    if self.comm.rank == 1 and t == 3:
+        open("stuck", "w").close()
+        self.comm.recv(0, 99)
+    return gradient(self, x, t, scale)
+Local.gradient = waiting
+"""
+
+
 @pytest.mark.fault("P8")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_a_job_at_once(number, tmp_path):
-    """Rank 1 never ends its step, and rank 0 waits for it inside MPI, where Python cannot handle a signal."""
-    body = STUCK.replace("def stuck(*args, **options):", "def stuck(self, *args, **options):").replace(
-        "    open(", "    if self.comm.rank != 1: return gradient(self, *args, **options)\n    open("
-    )
-    job = start(2, script(tmp_path, body.replace("Local.gradient = stuck", "gradient, Local.gradient = Local.gradient, stuck")), *TINY, "--output", "run", cwd=tmp_path)  # fmt: skip
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("size", [2, 3])  # three outnumber two cores, and wait in another way
+def test_a_second_signal_ends_a_job_whose_ranks_all_wait(size, number, tmp_path):
+    """Rank 1 waits for a message that nobody sends, the others for rank 1: inside MPI Python handles no signal."""
+    job = start(size, script(tmp_path, WAITING), *TINY, "--output", "run", cwd=tmp_path)
     job.wait_for((tmp_path / "stuck").exists)
     os.kill(job.process.pid, number)
     time.sleep(0.3)  # two signals at the same time may count as one
@@ -450,3 +460,17 @@ def test_a_second_signal_ends_a_job_at_once(number, tmp_path):
     os.kill(job.process.pid, number)
     job.wait(timeout=5)  # with a code of the launcher's own: MPICH's may be 0 after a second Ctrl-C
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_signal_after_the_last_step_stops_nothing(tmp_path):
+    body = """
+import os, signal
+from dsgd import runner
+finish = runner.finish
+def late(*args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return finish(*args)
+runner.finish = late
+"""
+    ended = python(script(tmp_path, body), *TINY, "--output", "run", cwd=tmp_path)
+    assert ended.code == 0 and "stopped" not in ended.out and "6 steps done" in ended.out, ended

@@ -121,6 +121,53 @@ ALGORITHMS["early"] = Algorithm(early)
     assert "rank 0 waits in allreduce 4, step 5; rank 1 waits in gather 0" in summary(ended), ended
 
 
+DRAWING = """
+import time
+import dsgd.plots.convergence
+def draw(*args):
+    open("drawing", "w").close()
+    time.sleep({seconds})
+dsgd.plots.convergence.draw = draw
+"""
+DRAWN = [flag for flag in LONG if flag != "--no-plot"] + ["--steps", "6"]
+
+
+@pytest.mark.fault("P5")
+@pytest.mark.parametrize("size", [2, 3])
+def test_rank_0_is_watched_until_it_has_drawn_its_picture(size, tmp_path):
+    """The others wait for it; stopped, it is named by the next one."""
+    job = start(size, script(tmp_path, DRAWING.format(seconds=60)), *DRAWN, *TIMEOUT, cwd=tmp_path)
+    job.wait_for((tmp_path / "drawing").exists)
+    ranks(job)[0].send_signal(signal.SIGSTOP)
+    assert "rank 0 did not answer; rank 1 " in summary(job.wait(timeout=20))
+
+
+@pytest.mark.fault("P5")
+def test_a_rank_that_stops_behind_its_last_step_is_named(tmp_path):
+    """Rank 0 has its picture, and waits for the others to leave."""
+    job = start(2, script(tmp_path, DRAWING.format(seconds=1)), *DRAWN, *TIMEOUT, cwd=tmp_path)
+    job.wait_for((tmp_path / "drawing").exists)
+    ranks(job)[1].send_signal(signal.SIGSTOP)
+    assert "; rank 1 was last heard " in summary(job.wait(timeout=20))
+
+
+def test_a_picture_may_take_longer_than_the_timeout(tmp_path):
+    body = DRAWING.format(seconds=4)
+    ended = mpirun(2, script(tmp_path, body), *DRAWN, "--timeout", "1", cwd=tmp_path)
+    assert ended.code == 0 and not ended.lines, ended
+
+
+@pytest.mark.fault("P7")
+def test_ranks_that_wait_for_a_picture_do_not_outlive_their_launcher(tmp_path):
+    job = start(2, script(tmp_path, DRAWING.format(seconds=60)), *DRAWN, cwd=tmp_path)
+    job.wait_for((tmp_path / "drawing").exists)
+    for process in job.processes():
+        if process.pid not in {rank.pid for rank in ranks(job).values()}:
+            process.kill()
+    psutil.wait_procs(job.processes(), timeout=15)
+    job.wait(timeout=1)
+
+
 def test_a_run_that_goes_on_is_left_alone(tmp_path):
     """It takes longer than the timeout, and is stopped for longer, as a whole, in a long step: that time does not count."""
     flags = [*LONG, "--steps", "6", "--timeout", "1"]

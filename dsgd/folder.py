@@ -57,6 +57,8 @@ def take(job):
     """(folder, lock) of a run that is about to start or to go on."""
     folder, resume = numbered(job.config.output), job.config.resume
     if resume and not holds_run(folder):
+        if (folder / LOCK).exists():
+            claim(folder).close()  # it is held by a run that has not saved yet
         raise CheckpointError(nothing_to_resume(folder))
     folder.mkdir(parents=True, exist_ok=True)
     foreign = [] if resume or (folder / LOCK).exists() else [name for name in WRITTEN if (folder / name).exists()]

@@ -41,6 +41,6 @@ def differences(layout, parts, workers, step):
     others = f"; so do {len(odd) - 1} more workers" if len(odd) > 1 else ""
     return (
         f"step {step}: worker {workers.index(rank)} (rank {rank}) holds other parameters than the majority: "
-        f"{other[0]}{more}{others}; the replicas have drifted apart: --resume goes on from the last checkpoint, and "
+        f"{other[0]}{more}{others}; the replicas have drifted apart: --resume goes on from the last checkpoint, if there is one, and "
         "memory, libraries and --threads of that rank want a look"
     )

@@ -31,7 +31,7 @@ class Strikes:
         if self._left.pop(("kill", step), None):
             if self.virtual:
                 raise PeerError(
-                    f"rank {self.rank} was killed before step {step} (--faults); --resume goes on from the last checkpoint"
+                    f"rank {self.rank} was killed before step {step} (--faults); --resume goes on from the last checkpoint, if there is one"
                 )
             os.kill(os.getpid(), signal.SIGKILL)
         flip = self._left.pop(("flip", step), None)

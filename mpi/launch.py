@@ -110,7 +110,9 @@ def told(error, MPI):
     # What the survivors of a lost rank see; a message longer than was expected is a mistake, and none of theirs.
     if isinstance(error, MPI.Exception) and error.Get_error_class() != MPI.ERR_TRUNCATE:
         why = str(error).splitlines()[-1].strip()
-        say(f"[rank {rank}] a rank or the network was lost ({why}); --resume goes on from the last checkpoint")
+        say(
+            f"[rank {rank}] a rank or the network was lost ({why}); --resume goes on from the last checkpoint, if there is one"
+        )
         return 75, False
     if isinstance(error, MemoryError):
         say(f"[rank {rank}] out of memory ({error}); a smaller network or data set may fit")

@@ -125,7 +125,9 @@ class Watchdog:
         if launched()[0] and os.getppid() != PARENT:
             with suppress(OSError):  # nobody may be left to read it
                 if self.rank == 0:
-                    say("the launcher has gone, so the job ends; --resume goes on from the last checkpoint")
+                    say(
+                        "the launcher has gone, so the job ends; --resume goes on from the last checkpoint, if there is one"
+                    )
             os._exit(CODE)
         self.still = self.still + past if ACTIVITY.calls == self.calls and not ACTIVITY.over else 0.0
         self.calls = ACTIVITY.calls
@@ -199,7 +201,7 @@ class Watchdog:
 
     def _end(self, text):
         say(
-            f"no progress for {self.limit:g} s (--timeout): {text}; the job ends, --resume goes on from its last checkpoint"
+            f"no progress for {self.limit:g} s (--timeout): {text}; the job ends, --resume goes on from its last checkpoint, if there is one"
         )
         abort(CODE)
 

@@ -283,3 +283,9 @@ def test_the_lock_is_held_while_the_checkpoint_is_read(tmp_path, monkeypatch):
         dsgd.run(**run, resume=True, seed=1)
     assert len(seen) == 2
     claim(tmp_path / "run").close()  # given up after the run, and by the run that was refused
+
+
+@pytest.mark.fault("K7")
+def test_a_run_that_has_not_saved_yet_is_not_resumed_by_another(tmp_path):
+    with claim(tmp_path), pytest.raises(UsageError, match="another process is training into this folder"):
+        dsgd.run(data="moons", steps=1, resume=True, output=str(tmp_path))

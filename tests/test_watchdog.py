@@ -63,7 +63,7 @@ def shown(ended):
 @pytest.mark.fault(
     "P5",
     "a rank is stopped (SIGSTOP), loops for ever or waits for a call that never comes",
-    "after `--timeout` every rank that still runs prints its stack, one line names who waits in what and who was not heard, and the job ends with code 75",
+    "once the flags are read: after `--timeout` every rank that still runs prints its stack, one line names who waits in what and who was not heard, and the job ends with code 75",
 )
 def test_a_stopped_rank_is_named(tmp_path):
     job = under_way(tmp_path, 3, *TIMEOUT)

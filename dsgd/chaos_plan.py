@@ -11,15 +11,15 @@ from dsgd.layout import Layout
 from dsgd.objectives import Quadratic
 
 LR = 0.125  # a power of two, with which the ledger stays exact
+NOT_PLAYED = {
+    "sgd": "it is one rank, which sends no message",
+    "model-parallel": "it deals the layers of a network, and the ledger has none",
+}
 PLAYED = (
-    "data-parallel",
-    "dsgd",
-    "grouped",
-    "parameter-server",
+    *sorted(ALGORITHMS.keys() - NOT_PLAYED.keys()),
     "parameter-server:servers=2",
     "parameter-server:consistency=asp",
 )
-
 
 REDUCED = ("tree", "ring", *REDUCTIONS)  # a ring twice: in it several messages are on one way at once
 

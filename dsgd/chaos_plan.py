@@ -11,7 +11,7 @@ from dsgd.layout import Layout
 from dsgd.objectives import Quadratic
 
 LR = 0.125  # a power of two, with which the ledger stays exact
-NOT_PLAYED = {
+NOT_PLAYED = {  # an algorithm that does not apply each gradient once, as it is, belongs here too
     "sgd": "it is one rank, which sends no message",
     "model-parallel": "it deals the layers of a network, and the ledger has none",
 }

@@ -5,6 +5,7 @@
 - manifest: JSON with format, step, virtual clock, configuration, sha256 of each array
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ from dsgd.records import write_bytes
 FORMAT = 2  # 1 had other moments for Adam, and no progress
 NAME = "checkpoint.npz"
 KEEP = [NAME, "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)  # FAT, many network disks
 
 
 def save(folder, arrays, manifest):
@@ -37,9 +39,21 @@ def save(folder, arrays, manifest):
         for older, newer in ((2, 1), (1, 0)):
             if (folder / KEEP[newer]).exists():
                 (folder / KEEP[older]).unlink(missing_ok=True)
-                os.link(folder / KEEP[newer], folder / KEEP[older])  # a link: there is no moment without a newest one
+                duplicate(
+                    folder / KEEP[newer], folder / KEEP[older]
+                )  # no rename: there is no moment without a newest one
 
     write_bytes(folder / NAME, pack(arrays, manifest), before=keep)
+
+
+def duplicate(path, other):
+    """Let `other` be the file at `path` too: by a link, or as a copy where there are none."""
+    try:
+        os.link(path, other)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        write_bytes(other, path.read_bytes())
 
 
 def pack(arrays, manifest):

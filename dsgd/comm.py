@@ -16,6 +16,7 @@ ANY_SOURCE = -1
 ANY_TAG = -1
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "uint8", "int64")))  # what may travel; a message names it by number
 TRAVELLERS = frozenset(DTYPES)
+ALIKE = ("bcast", "reduce", "allreduce", "reduce_scatter")  # one length and one dtype on all ranks
 
 
 def require(x):

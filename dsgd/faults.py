@@ -36,7 +36,7 @@ def delay(*, rank: int = None, s: float = None):
 
 
 def drop(*, p: float = None, rank: int = EVERYONE):
-    """a message of the rank (-1: of any) is lost with probability p, and sent again until it is acknowledged"""
+    """a message of the rank (-1: of any) is lost with probability p, and sent again until it is acknowledged; a broadcast, reduce, all-reduce or barrier is made of messages, other collectives are not"""
 
 
 def duplicate(*, p: float = None, rank: int = EVERYONE):
@@ -55,6 +55,7 @@ FAULTS = {f.__name__: f for f in (kill, nan, flip, slow, delay, drop, duplicate,
 ONCE = ("kill", "nan", "flip")  # in one step of one rank: what has happened does not happen again after a restart
 SIMULATED = ("drop", "duplicate", "reorder", "partition")  # MPI's own transport is reliable
 NETWORK = ("delay", *SIMULATED)
+COMPUTING = ("nan", "slow")  # they strike what a worker computes
 
 RULES = {  # option: (whether a value can be meant, what it must be)
     "rank": (lambda v: v >= 0, "the number of a rank"),
@@ -110,7 +111,7 @@ class Faults(NamedTuple):
         return self._replace(faults=tuple(fault for fault in self.faults if fault.kind not in ONCE))
 
     def refuse(self, size, virtual):
-        """Raise what cannot be on `size` ranks, in the simulator (virtual) or under MPI."""
+        """Raise UsageError for what cannot be on `size` ranks, in the simulator (virtual) or under MPI."""
         for fault in self.faults:
             beyond = [max(span.start, size) for span in fault.ranks or () if span.stop > size]
             if beyond:
@@ -122,6 +123,18 @@ class Faults(NamedTuple):
             if fault.kind in SIMULATED and not virtual:
                 raise UsageError(
                     f"--faults {fault.kind}: MPI's transport loses nothing; only the simulator can (--simulate {size})"
+                )
+
+    def refuse_idle(self, steps, workers):
+        """Raise UsageError for what cannot strike in a run of so many steps.   workers: the ranks that compute"""
+        for kind, ranks, options in self.faults:
+            if options.get("step", 0) > steps:
+                raise UsageError(f"--faults {kind}: there is no step {options['step']}: the run has {steps}")
+            idle = [rank for span in ranks or () for rank in span if rank not in workers]
+            if kind in COMPUTING and idle:
+                raise UsageError(
+                    f"--faults {kind}: rank {idle[0]} is no worker and computes nothing; "
+                    f"name one that is, such as rank {workers[0]}"
                 )
 
 

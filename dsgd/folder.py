@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dsgd.checkpoint import KEEP, load, nothing_to_resume, pack, unpack
 from dsgd.command import say
-from dsgd.disk import Disk
+from dsgd.disk import FULL, Disk, reason
 from dsgd.errors import CheckpointError, DiskError, UsageError
 from dsgd.recorder import Recorder
 from dsgd.records import MANIFEST, METRICS, MODEL, SUMMARY, Records, cut_records, numbered, read_records, write_json
@@ -46,11 +46,10 @@ def on_disk(job, action, *arguments):
     try:
         return action(job, *arguments)
     except OSError as error:
-        kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else UsageError
+        kind = DiskError if error.errno in (*FULL, errno.EIO) else UsageError
         path = f" ({error.filename})" if error.filename else ""
-        raise kind(
-            f"--output {job.config.output}: {error.strerror or error}{path}; make room, or choose another folder"
-        ) from None
+        room = "make room, or " if error.errno in FULL else ""
+        raise kind(f"--output {job.config.output}: {reason(error)}{path}; {room}choose another folder") from None
 
 
 def take(job):
@@ -146,12 +145,7 @@ def begin(job, backend, folder, lock):
             stale.unlink()
         write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
         write_json(folder / MODEL, job.objective.describe())
-        found, lost = (folder / METRICS).exists(), lost_before(folder)
-        rows = read_records(folder) if found else []
-        if rows:
-            lost += max(0, rows[-1].get("samples", 0) - restored["done"])
-        write_json(folder / MANIFEST, describe(job, backend) | {"samples lost": lost})
-        rows = cut_records(folder, restored["records"]) if found else []
+        rows, lost = go_back(folder, restored, describe(job, backend))
     recorder = Recorder(
         Records(folder, rows),
         disk,
@@ -167,12 +161,32 @@ def begin(job, backend, folder, lock):
     return recorder
 
 
+def go_back(folder, restored, manifest):
+    """([record], lost): the records to go on from, and the samples that crashes have lost, which the manifest is to tell.
+
+    What the records tell is counted before they are cut.  Until they are, the manifest says so: this process may be
+    killed in between, and the next one must not count it again.
+    """
+    found, (lost, counted) = (folder / METRICS).exists(), lost_before(folder)
+    rows = read_records(folder) if found else []
+    if rows:
+        lost += max(0, min(rows[-1].get("samples", 0), counted) - restored["done"])
+        write_json(folder / MANIFEST, manifest | {"samples lost": lost, "counted from": restored["done"]})
+    rows = cut_records(folder, restored["records"]) if found else []
+    write_json(folder / MANIFEST, manifest | {"samples lost": lost})
+    return rows, lost
+
+
 def lost_before(folder):
-    """Samples that earlier crashes of this run have lost.  It stands in the manifest: the next checkpoint may never come."""
+    """(lost, counted): samples that earlier crashes of this run have lost, among them all after the first `counted`.
+
+    It stands in the manifest: the next checkpoint may never come.
+    """
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["samples lost"]
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest["samples lost"], manifest.get("counted from", float("inf"))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no crash before, or nothing is left that tells
-        return 0
+        return 0, float("inf")
 
 
 def claim(folder):

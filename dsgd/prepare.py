@@ -57,6 +57,7 @@ def prepare(config, backend, objective=None):
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
+    faults.refuse_idle(steps, roles.workers)
     period = config.log_every or sampler.steps_per_epoch
     if config.patience and steps < period:
         raise UsageError(

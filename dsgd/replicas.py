@@ -29,7 +29,7 @@ def differences(layout, parts, workers, step):
         parts: `hashes` of each rank, in the order of ranks.  workers: the ranks to be compared.
     """
     held = {rank: parts[rank].tobytes() for rank in workers}
-    common = Counter(held.values()).most_common(1)[0][0]  # of two that differ: the first worker's
+    common, count = Counter(held.values()).most_common(1)[0]
     odd = [rank for rank in workers if held[rank] != common]
     if not odd:
         return None
@@ -38,9 +38,20 @@ def differences(layout, parts, workers, step):
         n for i, n in enumerate(names) if held[rank][SIZE * i : SIZE * (i + 1)] != common[SIZE * i : SIZE * (i + 1)]
     ]
     more = f" and {len(other) - 1} more arrays" if len(other) > 1 else ""
-    others = f"; so do {len(odd) - 1} more workers" if len(odd) > 1 else ""
+    if 2 * count > len(workers):
+        who, those = f"worker {workers.index(rank)} (rank {rank}) holds other parameters than the majority", "that rank"
+        others = f"; so do {len(odd) - 1} more workers" if len(odd) > 1 else ""
+    else:  # nobody knows which of them is right
+        a, b = sorted((rank, next(rank for rank in workers if held[rank] == common)))
+        who = f"workers {workers.index(a)} and {workers.index(b)} (ranks {a} and {b}) hold different parameters"
+        those, others = "both ranks", ""
     return (
+<<<<<<< HEAD
         f"step {step}: worker {workers.index(rank)} (rank {rank}) holds other parameters than the majority: "
         f"{other[0]}{more}{others}; the replicas have drifted apart: --resume goes on from the last checkpoint, if there is one, and "
         "memory, libraries and --threads of that rank want a look"
+=======
+        f"step {step}: {who}: {other[0]}{more}{others}; the replicas have drifted apart: --resume goes on from the last "
+        f"checkpoint, and memory, libraries and --threads of {those} want a look"
+>>>>>>> c4a2efef45630fddf44bf32f381cbd9d46eeb191
     )

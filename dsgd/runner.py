@@ -8,6 +8,7 @@ import numpy as np
 
 from dsgd.arguments import make
 from dsgd.checkpoint import digest
+from dsgd.command import say
 from dsgd.config import Config
 from dsgd.errors import UsageError
 from dsgd.folder import start_folder
@@ -157,6 +158,6 @@ def finish(job, backend, done, startup):
             try:
                 draw([job.folder], job.folder / "convergence.png")
             except OSError as error:  # all that matters is saved: a picture is no reason to fail
-                print(f"dsgd: {job.folder / 'convergence.png'} was not drawn: {error.strerror or error}")
+                say(f"{job.folder / 'convergence.png'} was not drawn: {error.strerror or error}")
         seconds["plot"] = recorder.seconds["plot"]
     return result

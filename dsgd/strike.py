@@ -21,10 +21,12 @@ class Strikes:
 
     def __init__(self, faults, rank, virtual):
         self.rank, self.virtual = rank, virtual
-        self._left = {(fault.kind, fault.options["step"]): fault for fault in faults.on(rank, *ONCE)}
+        self._left = {}  # (kind, step) -> [fault]
+        for fault in faults.on(rank, *ONCE):
+            self._left.setdefault((fault.kind, fault.options["step"]), []).append(fault)
 
     def before(self, state):
-        """Called before each step: kill the rank, or flip a bit of its x."""
+        """Called before each step: kill the rank, or flip bits of its x."""
         if not self._left:
             return
         step = state.t + 1
@@ -34,8 +36,7 @@ class Strikes:
                     f"rank {self.rank} was killed before step {step} (--faults); --resume goes on from the last checkpoint, if there is one"
                 )
             os.kill(os.getpid(), signal.SIGKILL)
-        flip = self._left.pop(("flip", step), None)
-        if flip:
+        for flip in self._left.pop(("flip", step), ()):
             state.x = flipped(state.x, flip.options["bit"])
 
     def poison(self, g, t):

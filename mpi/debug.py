@@ -8,6 +8,7 @@ from inspect import signature
 import numpy as np
 from mpi4py import MPI
 
+from dsgd.comm import ALIKE
 from dsgd.errors import CollectiveMismatch, user_line
 from dsgd.mpi.activity import noting
 from dsgd.mpi.comm import MPIComm
@@ -15,7 +16,6 @@ from dsgd.mpi.comm import MPIComm
 BACKEND = ("dsgd.mpi.", "dsgd.collectives")  # modules that no user wrote
 COLLECTIVES = ("bcast", "reduce", "allreduce", "reduce_scatter", "gather", "allgather", "scatter", "alltoall")
 COLLECTIVES += ("barrier", "split")
-ALIKE = ("bcast", "reduce", "allreduce", "reduce_scatter")  # one shape and one dtype on all ranks
 
 
 def checked(method):

@@ -121,7 +121,7 @@ class Messages:
     def _receive(self, found, status):
         buffer = self._pool.take(status.Get_count(MPI.BYTE), np.dtype(np.uint8))
         found.Recv([buffer, MPI.BYTE], status)
-        nbytes, tag = announced(buffer)
+        nbytes, tag = announced(buffer, apart=self.crowded)
         if nbytes:
             head, buffer = buffer, self._pool.take(HEAD + nbytes, np.dtype(np.uint8))
             buffer[:HEAD] = head

@@ -11,6 +11,7 @@ from dsgd.errors import WireError
 
 TAGS = 32767  # what MPI promises at least
 HEAD = 64  # bytes: the data behind them stay aligned
+LARGEST = 2**33  # bytes of data: 10⁹ parameters in float64, and some
 
 
 def encode(x, header, apart=(0, 0)):
@@ -20,12 +21,21 @@ def encode(x, header, apart=(0, 0)):
     return words
 
 
-def announced(buffer):
-    """(bytes, tag) of the data of this message that come apart; (0, 0) if all are here, or it is no message."""
+def announced(buffer, apart):
+    """(bytes, tag) of the data of this message that come apart; (0, 0) if all are here.
+
+    Args:
+        apart: whether data may come apart at all.
+    Raises:
+        WireError: it announces what cannot come.
+    """
     if buffer.shape[0] != HEAD:
         return 0, 0
     nbytes, tag = buffer.view(np.int64)[5:7].tolist()
-    return (nbytes, tag) if 0 < nbytes and 0 <= tag <= TAGS else (0, 0)
+    if (nbytes, tag) != (0, 0) and not (apart and 0 < nbytes <= LARGEST and 0 <= tag < TAGS):
+        may = f"1 to {LARGEST} bytes under a tag below {TAGS} may" if apart else "none may here"
+        raise WireError(f"a message announces {nbytes} bytes under tag {tag}, and {may}")
+    return nbytes, tag
 
 
 def decode(buffer):

@@ -7,11 +7,9 @@ import numpy as np
 
 from dsgd.arrays import readonly
 from dsgd.collectives import tree_sum
+from dsgd.comm import ALIKE
 from dsgd.errors import CollectiveMismatch
 from dsgd.simulator.mailbox import Mailbox
-
-
-ALIKE = ("bcast", "reduce", "allreduce", "reduce_scatter")  # one length and one dtype on all ranks
 
 
 class Group:

@@ -1,5 +1,6 @@
 """Checkpoints: the same bits back; whole or not at all; a damaged one is refused or passed over, never believed."""
 
+import errno
 import io
 import json
 import os
@@ -109,6 +110,23 @@ def test_a_save_that_fails_leaves_the_previous_checkpoint(tmp_path, monkeypatch,
     assert step_of(tmp_path) == 5
 
 
+@pytest.mark.parametrize("number", ["EPERM", "ENOTSUP", "EOPNOTSUPP", "EMLINK", "ENOSYS"])
+def test_three_are_kept_where_there_are_no_hard_links(tmp_path, monkeypatch, number):
+    def refuses(path, other):
+        raise OSError(getattr(errno, number), "no links here")
+
+    monkeypatch.setattr(os, "link", refuses)
+    for call, calls in (("write", 3), ("fsync", 5), ("replace", 3)):  # for two copies and the new one
+        for n in range(1, calls + 1):
+            saved(tmp_path, 1, 2, 3, 4)
+            assert sorted(os.listdir(tmp_path)) == sorted(KEEP)
+            assert [unpack((tmp_path / name).read_bytes())[1]["step"] for name in KEEP] == [4, 3, 2]
+            with monkeypatch.context() as patch, pytest.raises(OSError):
+                fail_at(patch, call, n)
+                saved(tmp_path, 5)
+            assert step_of(tmp_path) == 4 and set(os.listdir(tmp_path)) <= set(KEEP)
+
+
 @pytest.mark.fault("K3")
 def test_a_disk_that_stays_full_costs_no_older_checkpoint(tmp_path, monkeypatch):
     saved(tmp_path, 1, 2, 3)
@@ -129,7 +147,8 @@ def test_the_calls_that_can_fail_are_those_of_the_test_above(tmp_path, monkeypat
 
 
 # Saves steps 1, 2 and 3 in this folder, and is killed while it saves step 4: in its n-th call of os.NAME, or when half
-# of the n-th file that it opens is written.
+# of the n-th file that it opens is written.  copy-: where there are no hard links.
+KINDS = ("open", "fsync", "replace", "link", "unlink", "copy-open", "copy-fsync", "copy-replace")
 KILLED = """
 import io, os, signal
 import numpy as np
@@ -152,7 +171,12 @@ def dies(name, n):
         return real(*arguments, **options)
     setattr(dsgd.records if name == "open" else os, name, call)
 
-for name in ("open", "fsync", "replace", "link", "unlink"):
+def no_link(path, other):
+    raise OSError(1, "Operation not permitted")
+
+for kind in KINDS:
+    name = kind.removeprefix("copy-")
+    os.link = os.link if name == kind else no_link
     for n in range(1, 10):
         for step in (1, 2, 3):
             save(".", {"x": np.full(300, step)}, {"step": step})
@@ -164,7 +188,7 @@ for name in ("open", "fsync", "replace", "link", "unlink"):
         killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         arrays, manifest = load(".")
         assert (arrays["x"] == manifest["step"]).all()
-        print(name, n, killed, manifest["step"])
+        print(kind, n, killed, manifest["step"])
         if not killed:
             break
 """
@@ -176,13 +200,11 @@ for name in ("open", "fsync", "replace", "link", "unlink"):
     "whenever that is, the newest whole checkpoint loads: the new one or the one before it",
 )
 def test_a_save_that_is_killed_in_any_of_its_calls_leaves_a_whole_checkpoint(tmp_path):
-    ended = python("-W", "error", "-c", KILLED, cwd=tmp_path)
+    ended = python("-W", "error", "-c", f"KINDS = {KINDS}\n{KILLED}", cwd=tmp_path)
     assert ended.code == 0 and ended.err == "", ended
     rows = [line.split() for line in ended.out.splitlines()]
     assert len(rows) >= 12 and {step for *_, step in rows} == {"3", "4"}
-    assert {name: step for name, _, killed, step in rows if killed == "False"} == dict.fromkeys(
-        ("open", "fsync", "replace", "link", "unlink"), "4"
-    )
+    assert {name: step for name, _, killed, step in rows if killed == "False"} == dict.fromkeys(KINDS, "4")
 
 
 # --- damage

@@ -1,5 +1,6 @@
 """A disk that fails: the run goes on, says so once, and leaves whole files; a folder that cannot be used is refused first."""
 
+import errno
 import json
 import os
 import subprocess
@@ -190,6 +191,40 @@ def test_a_file_that_stays_unwritten_is_told_once(tmp_path, capsys):
     assert disk.verdict() is None
     disk.attempt("a.txt", full, 5, last=True)
     assert capsys.readouterr().err == "" and "a.txt could not be written (No space left on device)" in disk.verdict()
+
+
+@pytest.mark.fault("K3")
+@pytest.mark.parametrize(
+    "number, mend",
+    [
+        ("ENOSPC", "make room"),
+        ("EDQUOT", "make room"),
+        ("EFBIG", "make room"),
+        ("EIO", "mend that"),
+        ("EPERM", "mend that"),
+    ],
+)
+def test_room_is_asked_for_where_it_helps(number, mend, tmp_path, monkeypatch):
+    code = getattr(errno, number)
+
+    def fails(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    disk = Disk(tmp_path)
+    disk.attempt("a.txt", fails, 1, last=True)
+    assert disk.verdict().endswith(f"({os.strerror(code)}); there is no whole checkpoint; {mend}, then start anew")
+    monkeypatch.setattr("dsgd.folder.write_json", fails)
+    with pytest.raises((DiskError, UsageError)) as error:
+        dsgd.run(**RUN, output=str(tmp_path / "run"))
+    assert ("make room, or choose" in str(error.value)) == (mend == "make room"), error.value
+    assert str(error.value).endswith("choose another folder")
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_beside_the_result(tmp_path, capsys):
+    (tmp_path / "run" / "convergence.png").mkdir(parents=True)
+    assert dsgd.run(**RUN | dict(no_plot=False, quiet=True), output=str(tmp_path / "run")).unsaved is None
+    out, err = capsys.readouterr()
+    assert out == "" and err == f"dsgd: {tmp_path}/run/convergence.png was not drawn: Is a directory\n"
 
 
 def test_a_half_written_record_is_taken_back(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import dsgd
 from dsgd.errors import NonFiniteGradient, PeerError, ReplicasDiffer, UsageError
 from dsgd.faults import FAULTS, ONCE, read_faults
-from dsgd.strike import flipped
+from dsgd.state import State
+from dsgd.strike import Strikes, flipped
 from launching import TRAIN, mpirun
 
 ALL = (
@@ -75,6 +76,35 @@ def test_what_cannot_be_on_these_ranks_is_refused(text, virtual, said):
         read_faults(text).refuse(4, virtual)
 
 
+@pytest.mark.parametrize(
+    "flags, faults, said",
+    [
+        ({}, "kill:rank=1,step=9", "--faults kill: there is no step 9: the run has 8"),
+        ({}, "flip:rank=0,step=1; nan:rank=1,step=30", "--faults nan: there is no step 30: the run has 8"),
+        (dict(algorithm="parameter-server"), "nan:rank=0,step=2", "rank 0 is no worker .*, such as rank 1"),
+        (dict(algorithm="parameter-server:servers=2"), "slow:rank=1,x=3", "rank 1 is no worker .*, such as rank 2"),
+        (dict(algorithm="grouped"), "slow:rank=0,x=3", "--faults slow: rank 0 is no worker and computes nothing"),
+    ],
+)
+def test_what_cannot_strike_is_refused(flags, faults, said):
+    with pytest.raises(UsageError, match=said) as error:
+        dsgd.run(**RUN | dict(hidden="100") | flags, faults=faults)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_server_can_suffer_is_not_refused():
+    faults = "flip:rank=0,step=8,bit=1; delay:rank=0,s=0.01"
+    assert dsgd.run(**RUN, algorithm="parameter-server", faults=faults).summary["steps"] == 8
+
+
+def test_two_flips_of_one_rank_and_step_both_strike_once():
+    state = State(np.zeros(4, np.float32))
+    strikes = Strikes(read_faults("flip:rank=0,step=1,bit=3; flip:rank=0,step=1,bit=70; flip:rank=1,step=1"), 0, True)
+    for _ in range(2):
+        strikes.before(state)
+        assert np.flatnonzero(np.unpackbits(state.x.view(np.uint8), bitorder="little")).tolist() == [3, 70]
+
+
 def test_a_bit_is_flipped_in_place_or_in_a_copy():
     x = np.zeros(4, np.float32)
     assert flipped(x, 32 + 31) is x and x[1] == 0 and np.signbit(x[1])
@@ -127,6 +157,22 @@ def test_a_flipped_bit_is_found_and_its_layer_named():
     with pytest.raises(ReplicasDiffer, match=f"step 6: {DRIFTED}"):
         dsgd.run(**RUN, algorithm="data-parallel", faults=BIT, check_replicas=3)
     assert dsgd.run(**RUN, algorithm="data-parallel", check_replicas=1).summary["steps"] == 8  # and no false alarm
+
+
+@pytest.mark.fault("C5")
+@pytest.mark.parametrize(
+    "size, faults, other",
+    [
+        (2, BIT.replace("rank=2", "rank=0"), 1),
+        (2, BIT.replace("rank=2", "rank=1"), 1),
+        (3, f"{BIT}; {BIT.replace('rank=2', 'rank=1')[:-1]}1", 1),  # all three differ
+        (4, f"{BIT}; {BIT.replace('rank=2', 'rank=3')}", 2),  # two against two
+    ],
+)
+def test_without_a_majority_nobody_is_blamed(size, faults, other):
+    told = f"step 4: workers 0 and {other} .ranks 0 and {other}. hold different parameters: layer 0 bias; the replicas"
+    with pytest.raises(ReplicasDiffer, match=f"{told} .* of both ranks want a look"):
+        dsgd.run(**RUN | dict(simulate=size), algorithm="data-parallel", faults=faults, check_replicas=1)
 
 
 @pytest.mark.fault("C5")

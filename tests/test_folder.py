@@ -1,11 +1,15 @@
 """The folder of a run: whose it is, what may stand in it, and what is said when it cannot be used."""
 
+import signal
+
 import pytest
 
 import dsgd
-from dsgd.errors import DataError, NonFiniteGradient, UsageError
+from dsgd.checkpoint import NAME
+from dsgd.errors import DataError, NonFiniteGradient, PeerError, UsageError
 from dsgd.folder import claim, numbered
 from dsgd.records import METRICS
+from launching import python, script
 
 TINY = dict(data="teacher:samples=100,features=5", hidden="4", no_plot=True)
 
@@ -31,6 +35,37 @@ def test_a_run_that_failed_before_its_first_checkpoint_may_start_again(tmp_path)
     assert dsgd.run(steps=5, output=str(tmp_path), **TINY).summary["steps"] == 5
     with pytest.raises(UsageError, match="holds a run already"):
         dsgd.run(steps=5, output=str(tmp_path), **TINY)
+
+
+CUT = """
+import os, signal
+import dsgd.folder
+cut = dsgd.folder.cut_records
+def dies(*arguments):
+    if AFTER:
+        cut(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+dsgd.folder.cut_records = dies
+"""
+
+
+@pytest.mark.fault("K1")
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_samples_lost_are_counted_once_whenever_the_process_that_resumes_is_killed(after, damaged, tmp_path):
+    """Before it cuts the records and after; also where the checkpoint that it went on from is damaged since."""
+    folder = tmp_path / "run"
+    row = TINY | dict(steps=12, batch_size=10, checkpoint_every=3, log_every=1, output=str(folder))
+    with pytest.raises(PeerError):
+        dsgd.run(**row, faults="kill:rank=0,step=9")  # steps 7 and 8 are lost
+    path = script(tmp_path, CUT.replace("AFTER", str(after)))
+    for _ in range(2):
+        assert python(path, "--resume", "--output", folder, "--quiet").code == -signal.SIGKILL
+    if damaged:
+        (folder / NAME).write_bytes(b"")  # steps 4 to 6 are lost too
+    with pytest.raises(PeerError):
+        dsgd.run(**row, resume=True, faults="kill:rank=0,step=9")  # and 7 and 8 again
+    assert dsgd.run(**row, resume=True).summary["samples_lost"] == (2 + 3 * damaged + 2) * 10
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"5", b'{"a": 1}', b'{"step": 1,'])

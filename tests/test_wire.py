@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from dsgd.comm import DTYPES, Header
 from dsgd.errors import WireError
-from dsgd.mpi.wire import HEAD, decode, encode
+from dsgd.mpi.wire import HEAD, LARGEST, TAGS, announced, decode, encode
+from launching import python
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -49,6 +50,49 @@ def test_a_dtype_that_nobody_knows_is_refused(number):
     buffer[:HEAD].view(np.int64)[4] = number
     with pytest.raises(WireError, match=f"names dtype {number}, and there are 0 to 3"):
         decode(buffer)
+
+
+@pytest.mark.parametrize("nbytes, tag", [(1, 0), (LARGEST, TAGS - 1)])
+def test_data_that_come_apart_are_announced(nbytes, tag):
+    head = encode(np.ones(3), Header(), (nbytes, tag)).view(np.uint8)
+    assert announced(head, apart=True) == (nbytes, tag)
+    with pytest.raises(WireError, match=f"announces {nbytes} bytes under tag {tag}, and none may here"):
+        announced(head, apart=False)
+
+
+@pytest.mark.parametrize("nbytes, tag", [(2**45, 1), (LARGEST + 1, 1), (-1, 1), (0, 1), (8, -1), (8, TAGS)])
+def test_an_announcement_of_what_cannot_come_is_refused(nbytes, tag):
+    head = encode(np.ones(3), Header(), (nbytes, tag)).view(np.uint8)
+    with pytest.raises(WireError, match=f"announces {nbytes} bytes under tag {tag}, and 1 to {LARGEST} bytes"):
+        announced(head, apart=True)
+
+
+def test_what_is_no_head_announces_nothing():
+    assert announced(message(np.ones(3)), apart=False) == announced(np.zeros(HEAD, np.uint8), apart=False) == (0, 0)
+    assert announced(np.zeros(3, np.uint8), apart=True) == (0, 0)
+
+
+FORGED = """
+from mpi4py import MPI
+import numpy as np
+from dsgd.comm import Header
+from dsgd.errors import WireError
+from dsgd.mpi.comm import MPIComm
+from dsgd.mpi.wire import encode
+for crowded, nbytes in ((True, 2**45), (False, 2**45), (False, 8)):
+    world = MPI.COMM_SELF.Dup()
+    sent = world.Isend(encode(np.ones(1), Header(), (nbytes, 1)), 0, 0)
+    try:
+        MPIComm(world, crowded=crowded).recv(0)
+    except WireError as error:
+        print(error)
+    sent.wait()
+"""
+
+
+def test_a_forged_head_is_refused_by_the_rank_that_receives_it():
+    ended = python("-c", FORGED)
+    assert ended.code == 0 and ended.out.count("a message announces ") == 3, ended
 
 
 @given(st.binary(max_size=200), st.integers(-2, 5))

@@ -17,11 +17,12 @@ import numpy as np
 
 from dsgd.arguments import read_arguments, to_toml
 from dsgd.checkpoint import pack, unpack
+from dsgd.comm import Header
 from dsgd.config import Config
 from dsgd.data import load
 from dsgd.errors import DsgdError
 from dsgd.faults import FAULTS, read_faults
-from dsgd.mpi.wire import decode
+from dsgd.mpi.wire import LARGEST, TAGS, announced, decode, encode
 from dsgd.records import METRICS, read_records
 
 LONGEST = 1 << 16  # bytes of an input
@@ -135,6 +136,16 @@ CONFIGS = [
 
 
 MESSAGE = bytes(64)  # a header of zeros
+APART = encode(X.ravel(), Header(), (X.nbytes, 7)).tobytes()  # a head whose data come apart
+
+
+def message(data):
+    """What a rank reads of the bytes that came, where data may come apart and where they may not."""
+    buffer = np.frombuffer(data, np.uint8)
+    nbytes, tag = announced(buffer, apart=True)
+    assert 0 <= nbytes <= LARGEST and 0 <= tag < TAGS, (nbytes, tag)
+    decode(buffer)
+    assert announced(buffer, apart=False) == (0, 0)
 
 
 def flags(config):
@@ -171,5 +182,5 @@ TARGETS = {
         through_file("config.json", lambda path: read_arguments(["--resume", "--output", str(path.parent)])),
         [json.dumps(asdict(config)).encode() for config in CONFIGS],
     ),
-    "message": Target(lambda data: decode(np.frombuffer(data, np.uint8)), [MESSAGE, MESSAGE + X.tobytes()]),
+    "message": Target(message, [MESSAGE, APART, MESSAGE + X.tobytes()]),
 }

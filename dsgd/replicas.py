@@ -46,12 +46,6 @@ def differences(layout, parts, workers, step):
         who = f"workers {workers.index(a)} and {workers.index(b)} (ranks {a} and {b}) hold different parameters"
         those, others = "both ranks", ""
     return (
-<<<<<<< HEAD
-        f"step {step}: worker {workers.index(rank)} (rank {rank}) holds other parameters than the majority: "
-        f"{other[0]}{more}{others}; the replicas have drifted apart: --resume goes on from the last checkpoint, if there is one, and "
-        "memory, libraries and --threads of that rank want a look"
-=======
         f"step {step}: {who}: {other[0]}{more}{others}; the replicas have drifted apart: --resume goes on from the last "
-        f"checkpoint, and memory, libraries and --threads of {those} want a look"
->>>>>>> c4a2efef45630fddf44bf32f381cbd9d46eeb191
+        f"checkpoint, if there is one, and memory, libraries and --threads of {those} want a look"
     )

@@ -18,11 +18,10 @@ import numpy as np
 import dsgd
 from dsgd.data.files import read_array
 from dsgd.errors import CheckpointError
-from dsgd.records import write_bytes
+from dsgd.records import CHECKPOINTS as KEEP, write_bytes
 
 FORMAT = 2  # 1 had other moments for Adam, and no progress
-NAME = "checkpoint.npz"
-KEEP = [NAME, "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
+NAME = KEEP[0]
 
 
 def save(folder, arrays, manifest):

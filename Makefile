@@ -16,7 +16,7 @@ test: $(VENV)/test  ## install, and run the test suite
 bench: $(VENV)/test  ## the benchmarks that the README quotes
 	$(ABOVE) python -m benchmarks
 
-soak: $(VENV)/test  ## kill runs and ranks at random moments, 160 times: nothing may be lost, nothing left
+soak: $(VENV)/test  ## kill runs and ranks at random moments, 150 times, then chaos and fuzzing: nothing may be lost, nothing left
 	$(ABOVE) python tests/soak.py
 
 tables: $(VENV)/test  ## write the tables of README.md and docs/faults.md anew, from registries and tests

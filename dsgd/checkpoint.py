@@ -19,12 +19,16 @@ import numpy as np
 import dsgd
 from dsgd.data.files import read_array
 from dsgd.errors import CheckpointError
-from dsgd.records import write_bytes
+from dsgd.records import CHECKPOINTS as KEEP, write_bytes
 
 FORMAT = 2  # 1 had other moments for Adam, and no progress
+<<<<<<< HEAD
 NAME = "checkpoint.npz"
 KEEP = [NAME, "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)  # FAT, many network disks
+=======
+NAME = KEEP[0]
+>>>>>>> 7165cc872ce6a957a5329e7c7c2c98305de6cc3d
 
 
 def save(folder, arrays, manifest):

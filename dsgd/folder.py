@@ -9,12 +9,24 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from dsgd.checkpoint import KEEP, load, nothing_to_resume, pack, unpack
+from dsgd.checkpoint import load, nothing_to_resume, pack, unpack
 from dsgd.command import say
 from dsgd.disk import FULL, Disk, reason
 from dsgd.errors import CheckpointError, DiskError, UsageError
 from dsgd.recorder import Recorder
-from dsgd.records import MANIFEST, METRICS, MODEL, SUMMARY, Records, cut_records, numbered, read_records, write_json
+from dsgd.records import (
+    MANIFEST,
+    METRICS,
+    MODEL,
+    SUMMARY,
+    Records,
+    cut_records,
+    holds_one_already,
+    holds_run,
+    numbered,
+    read_records,
+    write_json,
+)
 from dsgd.versions import versions
 
 
@@ -66,12 +78,8 @@ def take(job):
     lock = claim(folder)
     if holds_run(folder) and not resume:
         lock.close()
-        raise UsageError(f"{folder} holds a run already; --resume continues it, another --output starts a new one")
+        raise UsageError(holds_one_already(folder))
     return folder, lock
-
-
-def holds_run(folder):
-    return any((folder / name).exists() for name in KEEP)
 
 
 def restore(job, backend):

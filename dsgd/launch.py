@@ -2,7 +2,8 @@
 
     python -m dsgd.launch -n 4 --max-restarts 3 -- --epochs 5 --algorithm parameter-server
 
-Neither NumPy nor MPI is imported here: who starts others again should not fail as they do.
+Neither NumPy nor MPI is imported here: who starts others again should not fail as they do.  A SIGKILL to this process
+leaves the job as it is: it goes on to its end, and nobody starts it again.
 """
 
 import argparse
@@ -26,18 +27,28 @@ from dsgd.command import run_command, say
 from dsgd.errors import PeerError, UsageError
 from dsgd.mpi.launch import two_runtimes
 from dsgd.mpi.segments import sweep
-from dsgd.records import numbered
+from dsgd.records import CHECKPOINTS, holds_one_already, holds_run, numbered
 
-PASSED_ON = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}  # and what the job then ends with
+PASSED_ON = {  # and what the job then ends with
+    signal.SIGINT: 130,
+    signal.SIGTERM: 143,
+    signal.SIGUSR1: 143,
+    signal.SIGHUP: 129,
+    signal.SIGQUIT: 131,
+}
+AS_SIGTERM = (signal.SIGHUP, signal.SIGQUIT)  # mpirun dies of the one, Open MPI's does not hear the other
 DEADLY = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV)
 FINAL = {  # exit codes after which the same command would end in the same way, or somebody wanted it to end
     2: "a flag or a combination that cannot be meant",
     65: "data or a checkpoint are damaged",
     70: "a failure inside, which would come again",
     74: "the disk",
+    129: "its terminal was closed",
     130: "it was interrupted",
+    131: "it was asked to quit",
     143: "it was asked to stop",
 }
+LONGEST = 60.0  # s between two attempts, unless --backoff says more
 PATIENCE = 15.0  # s that the processes of a job may take to end after its launcher has
 
 
@@ -66,6 +77,8 @@ def main(argv):
     if two_runtimes():
         say(two_runtimes())
     resume, folder, flags = take_out(flags)
+    if holds_run(folder) and not resume:  # a restart would go on with it
+        raise UsageError(holds_one_already(folder))
     command = [*launcher, "-n", str(options.n), sys.executable, "-m", "dsgd.train", *flags, "--output", str(folder)]
     try:
         return supervise(command, folder, resume, options, Stop())
@@ -97,7 +110,7 @@ def read(argv):
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="before the first restart, then twice as long each",
+        help="before the first restart, then twice as long each, but at most a minute (default: %(default)g)",
     )
     parser.add_argument(
         "--mpirun", type=shlex.split, default="mpirun", metavar="COMMAND", help='such as "mpirun -f HOSTS" or "srun"'
@@ -130,12 +143,13 @@ def take_out(flags):
 
 
 class Stop:
-    """What Ctrl-C, SIGTERM and SIGUSR1 to the launcher do: mpirun gets them, and the job is not started again."""
+    """What the signals of PASSED_ON do to the launcher: mpirun gets them, and the job is not started again."""
 
     def __init__(self):
         self.number, self._pending, self._process, self._asked = 0, [], None, threading.Event()
         for number in PASSED_ON:
-            signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(number, self._handle)
 
     def _handle(self, number, frame):
         self.number = self.number or signal.Signals(number)
@@ -145,7 +159,8 @@ class Stop:
 
     def _pass_on(self):
         while self._process and self._pending:
-            self._process.send_signal(self._pending.pop(0))
+            number = self._pending.pop(0)
+            self._process.send_signal(signal.SIGTERM if number in AS_SIGTERM else number)
 
     def run(self, command, environment):
         """The exit code of the command.  Its process group is its own: a terminal's Ctrl-C reaches it once, from here."""
@@ -162,31 +177,32 @@ class Stop:
 
 def supervise(command, folder, resume, options, stop):
     """Run the command until it ends otherwise than by losing a rank, or the restarts are used up; returns its exit code."""
-    history = []
+    history, pause = [], options.backoff
     for attempt in range(options.max_restarts + 1):
         sweep()
         began, moment = time.monotonic(), time.strftime("%H:%M:%S")
         code = stop.run(command + ["--resume"] * resume, os.environ | {"DSGD_RESTARTS": str(attempt)})
+        if lost_a_rank(code) or stop.number:
+            wait_until_free(folder)
         sweep()
         step = saved_step(folder)
         history.append(f"{moment} exit code {code} after {time.monotonic() - began:.1f} s, {saved(step)}")
         if code and stop.number:
             say(f"not started again: {stop.number.name} was passed on; {saved(step)}")
-            return code if code in FINAL else PASSED_ON[stop.number]
+            return code if code in FINAL.keys() - PASSED_ON.values() else PASSED_ON[stop.number]
         if not code or not lost_a_rank(code):
             if code:
                 say(f"not started again: exit code {code} means {FINAL.get(code, 'something else than a lost rank')}")
             return code if code >= 0 else 128 - code
         if attempt < options.max_restarts:
-            wait_until_free(folder)
-            pause = options.backoff * 2**attempt
             say(
                 f"a rank was lost (exit code {code}): restart {attempt + 1} of {options.max_restarts} in {pause:g} s; {saved(step)}"
             )
             if stop.wait(pause):
                 say(f"not started again: {stop.number.name}")
                 return PASSED_ON[stop.number]
-            resume = any(folder.glob("checkpoint*.npz"))
+            pause = max(pause, min(2 * pause, LONGEST))
+            resume = holds_run(folder)
     if step is not None:
         history.append(f"the same command with --resume --output {folder} goes on")
     raise PeerError("\n  ".join([f"gave up after {attempt} restarts; each attempt lost a rank:", *history]))
@@ -194,11 +210,16 @@ def supervise(command, folder, resume, options, stop):
 
 def saved_step(folder):
     """The step of the newest checkpoint that can be read; None without one."""
-    for path in sorted(folder.glob("checkpoint*.npz"), key=lambda path: path.stat().st_mtime, reverse=True):
-        with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-            data = zipfile.ZipFile(path).read("manifest.npy")
+    for name in CHECKPOINTS:
+        with suppress(
+            Exception
+        ):  # there is none, or damaged bytes, which make zipfile, zlib and JSON raise almost anything
+            with zipfile.ZipFile(folder / name) as archive:
+                data = archive.open("manifest.npy").read(
+                    (folder / name).stat().st_size
+                )  # no more than the file is long
             # A .npy file: 8 bytes, the length of its header in 2, the header, the array, here the bytes of a JSON text.
-            return json.loads(data[10 + int.from_bytes(data[8:10], "little") :])["step"]
+            return int(json.loads(data[10 + int.from_bytes(data[8:10], "little") :])["step"])
     return None
 
 

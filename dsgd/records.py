@@ -8,6 +8,7 @@ from dsgd.errors import DataError, UsageError
 
 METRICS, SUMMARY, MODEL, MANIFEST = "metrics.jsonl", "summary.json", "model.json", "manifest.json"
 COMPARISON = "comparison.json"
+CHECKPOINTS = ["checkpoint.npz", "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
 SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
 
 
@@ -27,6 +28,15 @@ def numbered(pattern):
             number += 1
         except OSError as error:
             raise UsageError(f"--output {folder}: {error.strerror}") from None
+
+
+def holds_run(folder):
+    return any((folder / name).exists() for name in CHECKPOINTS)
+
+
+def holds_one_already(folder):
+    """What is said to a new run."""
+    return f"{folder} holds a run already; --resume continues it, another --output starts a new one"
 
 
 class Records:

@@ -2,10 +2,12 @@
 
     python tests/soak.py                        # every part, as often as PARTS says (make soak)
     python tests/soak.py saves=20 ranks=5       # some of them
+    python tests/soak.py chaos=100 fuzz=5000    # seeds, and inputs for each reader
     python tests/soak.py ranks-openmpi=10       # DSGD_OPENMPI names an environment with Open MPI
 
 saves: a run that saves after every step is killed (SIGKILL) and resumed; it must reach the unbroken bits.
 ranks: one rank of an MPI job is killed; no process may be left after 5 s, no shared memory after one more run.
+chaos, fuzz: python -m dsgd.chaos and python -m tests.fuzz.
 The exit code is 0 if nothing was lost and nothing left.
 """
 
@@ -14,6 +16,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,9 +27,15 @@ import psutil
 
 import dsgd
 from dsgd.mpi import segments
-from launching import TRAIN, Job
+from launching import ROOT, TRAIN, Job
 
-PARTS = {"saves": 80, "saves-mpirun": 20, "ranks": 50, "ranks-openmpi": 10}
+PARTS = {"saves": 80, "saves-mpirun": 20, "ranks": 50, "ranks-openmpi": 10, "chaos": 1000, "fuzz": 100_000}
+WHAT = {
+    "saves": "kills lost a run",
+    "ranks": "kills left something",
+    "chaos": "seeds broke a promise",
+    "fuzz": "inputs for each reader were not survived",
+}
 SYNCHRONOUS = (
     ("sgd", 1),
     ("data-parallel", 3),
@@ -182,29 +191,55 @@ def ranks_openmpi(count, chance, folder):
     return ranks(count, chance, folder, os.environ["DSGD_OPENMPI"])
 
 
-RUN = {"saves": saves, "saves-mpirun": saves_mpirun, "ranks": ranks, "ranks-openmpi": ranks_openmpi}
+# --- without kills
+
+
+def said(count, complaint, *words):
+    """(count, its lines with the complaint) of a module that ends with 0 if it has none to make."""
+    ended = subprocess.run([sys.executable, "-m", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    found = [line for line in ended.stdout.splitlines() if complaint in line]
+    return count, found or [str(ended)] * (ended.returncode != 0)
+
+
+def chaos(count, chance, folder):
+    return said(count, " failed: ", "dsgd.chaos", "--seeds", f"0:{count}")
+
+
+def fuzz(count, chance, folder):
+    return said(count, ": input ", "tests.fuzz", "--inputs", count)
+
+
+RUN = {
+    "saves": saves,
+    "saves-mpirun": saves_mpirun,
+    "ranks": ranks,
+    "ranks-openmpi": ranks_openmpi,
+    "chaos": chaos,
+    "fuzz": fuzz,
+}
 
 
 def main(words):
     """Run these parts, NAME or NAME=COUNT, or all; returns the exit code."""
     asked = dict(word.partition("=")[::2] for word in words) or dict.fromkeys(PARTS, "")
-    seed, failed = int(asked.pop("seed", 0)), False
+    seed, failed, without = int(asked.pop("seed", 0)), False, ""
     for name, count in (asked or dict.fromkeys(PARTS, "")).items():
         if name not in PARTS:
             sys.exit(f"unknown part {name!r}; choices: {', '.join(PARTS)}, seed")
         if name == "ranks-openmpi" and not os.environ.get("DSGD_OPENMPI"):
-            print(f"{name}: left out; DSGD_OPENMPI names no environment with Open MPI")
+            without = ", without Open MPI: DSGD_OPENMPI names no environment with it"
             continue
         began, count, folder = time.monotonic(), int(count or PARTS[name]), Path(tempfile.mkdtemp(prefix="soak-"))
         kills, bad = RUN[name](count, random.Random(f"{seed}/{name}"), folder)
-        what = "lost a run" if name.startswith("saves") else "left something"
-        print(f"{name}: {len(bad)} of {kills} kills {what} ({time.monotonic() - began:.0f} s, seed {seed})", flush=True)
+        what = WHAT[name.partition("-")[0]]
+        print(f"{name}: {len(bad)} of {kills} {what} ({time.monotonic() - began:.0f} s, seed {seed})", flush=True)
         print("".join(f"  {text}\n" for text in bad), end="")
         if bad or kills < count:
             failed = True
-            print(f"  FAILED; {count} kills were asked for, see {folder}")
+            print(f"  FAILED; {count} were asked for, see {folder}")
         else:
             shutil.rmtree(folder)
+    print(f"soak: {'FAILED' if failed else 'nothing was lost, nothing left'}{without}")
     return int(failed)
 
 

@@ -52,6 +52,8 @@ FOUND = [  # by fuzzing, once
     ("config.json", b'{"steps": 1, "lr": ' + NESTED),
     ("records", NESTED + b'\n{"step": 2}\n'),
     ("checkpoint", pack({"x": np.zeros(3)}, {}).replace(b"{", b"[")),
+    ("saved step", pack({}, {"step": [7]})),
+    ("saved step", pack({}, {"step": "7\n8"})),
     ("flags", b"--lr\nab\ncd"),
     ("faults", b"drop:p=0\n1"),
     ("faults", b"partition:ranks=0-999999999999,from=2,to=1"),

@@ -6,12 +6,16 @@ import re
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
 import dsgd
 from dsgd import launch
+from dsgd.checkpoint import KEEP, NAME, save
+from dsgd.errors import PeerError
 from dsgd.folder import claim
 from launching import TRAIN, Job, mpirun, python, script
 
@@ -81,7 +85,7 @@ def test_a_launcher_that_was_killed_is_started_again(tmp_path):
     assert summary(run)["params_sha256"] == unbroken(150, size=2)
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
+@pytest.mark.parametrize("number, code", launch.PASSED_ON.items())
 def test_a_signal_is_passed_on_and_ends_it(number, code, tmp_path):
     """The job ends its step and saves; it is not started again."""
     run = tmp_path / "run"
@@ -95,6 +99,14 @@ def test_a_signal_is_passed_on_and_ends_it(number, code, tmp_path):
     (line,) = ended.lines
     step = summary(run)["steps"]
     assert line == f"dsgd: not started again: {number.name} was passed on; the last checkpoint is of step {step}"
+
+
+def test_a_signal_that_was_ignored_is_ignored(tmp_path):
+    """nohup, before SIGHUP."""
+    fake(tmp_path, "0")
+    (tmp_path / "mpirun").write_text("#!/bin/sh\nkill -HUP $PPID\n")
+    ended = Job("nohup", sys.executable, *LAUNCH, "-n", 2, "--mpirun", tmp_path / "mpirun", cwd=tmp_path).wait()
+    assert ended.code == 0 and not ended.lines, ended
 
 
 def test_a_rank_whose_peer_is_gone_may_see_it_first(tmp_path):
@@ -170,6 +182,48 @@ def test_it_gives_up_with_the_whole_history(tmp_path):
     assert all(re.fullmatch(attempt.format(c), h) for c, h in zip((9, 75, 11), history[1:]))
 
 
+def test_the_folder_of_another_run_is_refused(tmp_path):
+    """Also when only an older checkpoint is left; a restart would go on with it."""
+    env = fake(tmp_path, "9 0")
+    (tmp_path / "run" / KEEP[2]).touch()
+    ended = launched("-n", 2, "--", "--output", "run", cwd=tmp_path, env=env)
+    assert ended.code == 2 and not (tmp_path / "calls").exists()
+    assert ended.lines == ["dsgd: run holds a run already; --resume continues it, another --output starts a new one"]
+    assert ended.lines == python(*TRAIN, "--output", "run", cwd=tmp_path).lines
+
+
+@pytest.mark.parametrize("backoff, pauses", [(1, [1, 2, 4, 8, 16, 32, 60, 60]), (100, [100, 100]), (0, [0, 0])])
+def test_the_pauses_grow_to_a_minute(backoff, pauses, tmp_path):
+    class Lost:
+        number = 0
+
+        def run(self, command, environment):
+            return 9
+
+        def wait(self, seconds):
+            waited.append(seconds)
+
+    waited = []
+    with pytest.raises(PeerError, match="gave up after 1100 restarts"):
+        launch.supervise([], tmp_path, False, SimpleNamespace(max_restarts=1100, backoff=backoff), Lost())
+    assert waited == pauses + pauses[-1:] * (1100 - len(pauses))
+
+
+def test_any_damage_to_a_checkpoint_is_survived(tmp_path):
+    """zipfile raises almost anything then; the checkpoint before it is taken."""
+    for step in (2, 3):
+        save(tmp_path, {"x": np.zeros(2)}, {"step": step})
+    whole = (tmp_path / NAME).read_bytes()
+    assert launch.saved_step(tmp_path) == 3
+    seen = set()
+    for bit in range(8 * len(whole)):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        (tmp_path / NAME).write_bytes(data)
+        seen.add(launch.saved_step(tmp_path))
+    assert seen == {3, 2}
+
+
 def test_a_signal_while_it_waits_ends_it(tmp_path):
     env = fake(tmp_path, "9")
     words = ["-n", 2, "--backoff", 60, "--", "--output", "run"]
@@ -198,6 +252,17 @@ def test_the_folder_is_free_before_the_next_start(tmp_path):
     lock.close()
     assert job.wait(timeout=10).code == 0
     assert len((tmp_path / "calls").read_text().splitlines()) == 2
+
+
+def test_the_step_is_read_when_the_folder_is_free(tmp_path, monkeypatch):
+    """A rank that outlives its mpirun may save once more."""
+    events = []
+    monkeypatch.setattr(launch, "wait_until_free", lambda folder: events.append("free"))
+    monkeypatch.setattr(launch, "saved_step", lambda folder: events.append("read"))
+    stop = SimpleNamespace(number=0, run=lambda command, environment: 9)
+    with pytest.raises(PeerError):
+        launch.supervise([], tmp_path, False, SimpleNamespace(max_restarts=0, backoff=0), stop)
+    assert events == ["free", "read"]
 
 
 def test_it_does_not_wait_for_ever_for_the_folder(tmp_path, monkeypatch):

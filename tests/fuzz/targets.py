@@ -20,9 +20,14 @@ from dsgd.checkpoint import pack, unpack
 from dsgd.comm import Header
 from dsgd.config import Config
 from dsgd.data import load
-from dsgd.errors import DsgdError
+from dsgd.errors import CheckpointError, DsgdError
 from dsgd.faults import FAULTS, read_faults
+<<<<<<< HEAD
 from dsgd.mpi.wire import LARGEST, TAGS, announced, decode, encode
+=======
+from dsgd.launch import saved_step
+from dsgd.mpi.wire import decode
+>>>>>>> 7165cc872ce6a957a5329e7c7c2c98305de6cc3d
 from dsgd.records import METRICS, read_records
 
 LONGEST = 1 << 16  # bytes of an input
@@ -78,6 +83,14 @@ def through_file(name, read):
         return read(path)
 
     return target
+
+
+def step_of(path):
+    """The launcher's reader of a checkpoint: a step or None, whatever the file holds."""
+    step = saved_step(path.parent)
+    if step is None:
+        raise CheckpointError("no step")
+    assert type(step) is int, step
 
 
 def data_set(spec):
@@ -155,6 +168,7 @@ def flags(config):
 
 TARGETS = {
     "checkpoint": Target(unpack, [CHECKPOINT]),
+    "saved step": Target(through_file("saved/checkpoint.npz", step_of), [CHECKPOINT]),
     "npz": Target(
         through_file("a.npz", data_set("{}")),
         [written(save, X=X, y=y) for save in (np.savez, np.savez_compressed) for y in (Y, X[:, 0], Y.astype(str))],

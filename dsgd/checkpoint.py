@@ -22,13 +22,8 @@ from dsgd.errors import CheckpointError
 from dsgd.records import CHECKPOINTS as KEEP, write_bytes
 
 FORMAT = 2  # 1 had other moments for Adam, and no progress
-<<<<<<< HEAD
-NAME = "checkpoint.npz"
-KEEP = [NAME, "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)  # FAT, many network disks
-=======
 NAME = KEEP[0]
->>>>>>> 7165cc872ce6a957a5329e7c7c2c98305de6cc3d
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)  # FAT, many network disks
 
 
 def save(folder, arrays, manifest):
@@ -43,9 +38,7 @@ def save(folder, arrays, manifest):
         for older, newer in ((2, 1), (1, 0)):
             if (folder / KEEP[newer]).exists():
                 (folder / KEEP[older]).unlink(missing_ok=True)
-                duplicate(
-                    folder / KEEP[newer], folder / KEEP[older]
-                )  # no rename: there is no moment without a newest one
+                duplicate(folder / KEEP[newer], folder / KEEP[older])  # no rename: there is always a newest one
 
     write_bytes(folder / NAME, pack(arrays, manifest), before=keep)
 

@@ -22,12 +22,8 @@ from dsgd.config import Config
 from dsgd.data import load
 from dsgd.errors import CheckpointError, DsgdError
 from dsgd.faults import FAULTS, read_faults
-<<<<<<< HEAD
-from dsgd.mpi.wire import LARGEST, TAGS, announced, decode, encode
-=======
 from dsgd.launch import saved_step
-from dsgd.mpi.wire import decode
->>>>>>> 7165cc872ce6a957a5329e7c7c2c98305de6cc3d
+from dsgd.mpi.wire import LARGEST, TAGS, announced, decode, encode
 from dsgd.records import METRICS, read_records
 
 LONGEST = 1 << 16  # bytes of an input

@@ -211,13 +211,10 @@ def supervise(command, folder, resume, options, stop):
 def saved_step(folder):
     """The step of the newest checkpoint that can be read; None without one."""
     for name in CHECKPOINTS:
-        with suppress(
-            Exception
-        ):  # there is none, or damaged bytes, which make zipfile, zlib and JSON raise almost anything
-            with zipfile.ZipFile(folder / name) as archive:
-                data = archive.open("manifest.npy").read(
-                    (folder / name).stat().st_size
-                )  # no more than the file is long
+        path = folder / name
+        # Damaged bytes make zipfile, zlib and JSON raise almost anything.
+        with suppress(Exception), zipfile.ZipFile(path) as archive:
+            data = archive.open("manifest.npy").read(path.stat().st_size)  # no more than the file is long
             # A .npy file: 8 bytes, the length of its header in 2, the header, the array, here the bytes of a JSON text.
             return int(json.loads(data[10 + int.from_bytes(data[8:10], "little") :])["step"])
     return None

@@ -448,10 +448,12 @@ Local.gradient = waiting
 
 
 @pytest.mark.fault("P8")
-@pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("size", [2, 3])  # three outnumber two cores, and wait in another way
+@pytest.mark.parametrize("size, number", [*((2, number) for number in CODES), (3, signal.SIGTERM)])
 def test_a_second_signal_ends_a_job_whose_ranks_all_wait(size, number, tmp_path):
-    """Rank 1 waits for a message that nobody sends, the others for rank 1: inside MPI Python handles no signal."""
+    """Rank 1 waits for a message that nobody sends, the others for rank 1: inside MPI Python handles no signal.
+
+    Three ranks outnumber two cores, and wait in another way.
+    """
     job = start(size, script(tmp_path, WAITING), *TINY, "--output", "run", cwd=tmp_path)
     job.wait_for((tmp_path / "stuck").exists)
     os.kill(job.process.pid, number)

@@ -36,7 +36,9 @@ def delay(*, rank: int = None, s: float = None):
 
 
 def drop(*, p: float = None, rank: int = EVERYONE):
-    """a message of the rank (-1: of any) is lost with probability p, and sent again until it is acknowledged; a broadcast, reduce, all-reduce or barrier is made of messages, other collectives are not"""
+    """a message of the rank (-1: of any) is lost with probability p, and sent again until it is acknowledged; a
+    broadcast, reduce, all-reduce or barrier is made of messages, other collectives are not
+    """
 
 
 def duplicate(*, p: float = None, rank: int = EVERYONE):

@@ -8,14 +8,8 @@ from dsgd.records import METRICS
 from dsgd.watch import Watch, describe
 
 PRINT_EVERY = 2.0  # seconds between plain progress lines
-KEPT = (
-    "done",
-    "epoch_sums",
-    "record_sums",
-    "record_loss",
-    "train_loss",
-    "logged",
-)  # what a resumed run goes on with
+# what a resumed run goes on with
+KEPT = ("done", "epoch_sums", "record_sums", "record_loss", "train_loss", "logged")
 
 
 class Recorder:

@@ -20,7 +20,6 @@ from dsgd.mpi.waiting import wait_until
 from dsgd.mpi.wire import HEAD, TAGS, announced, decode, encode
 from dsgd.pool import Pool
 
-
 LONG = 4096  # bytes; shorter messages are sent whether or not somebody receives them
 
 

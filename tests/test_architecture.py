@@ -21,7 +21,7 @@ MODULES = {
 
 # The table.  A name stands for the module and all that is in it; "stdlib" for the standard library.
 MAY_IMPORT_ONLY = {
-    "dsgd.algorithms": "dsgd.algorithms dsgd.comm dsgd.collectives dsgd.layout dsgd.mlp dsgd.state numpy typing math",
+    "dsgd.algorithms": "dsgd.algorithms dsgd.comm dsgd.collectives dsgd.errors dsgd.layout dsgd.mlp dsgd.specs dsgd.state numpy typing math functools collections",
     "dsgd.arrays": "numpy threading cupy",
     "dsgd.layout": "math",
     "dsgd.layers": "dsgd.arrays math typing",

@@ -91,7 +91,7 @@ class Decider:
         self._clocks[worker] += 1
         problem = None if self.model.synchronous else fault(message.data, server.whole)
         if problem:
-            return self._reject(worker, key, problem)
+            return self._reject(server, worker, key, problem)
         self.in_a_row = 0
         if message.data[STOP] or self.local.wish:
             self._stop(server)
@@ -107,13 +107,11 @@ class Decider:
         self.actions.extend((TAKE, worker, push, 0) for worker, push in self.groups.pop(key))
         self.actions.append((UPDATE, 0, key, 0))
 
-    def _reject(self, worker, key, problem):
+    def _reject(self, server, worker, key, problem):
         self.in_a_row += 1
-        self.local.order.reject(worker, problem)
         if self.in_a_row >= len(self.clocks):
-            raise NonFiniteGradient(
-                f"the last {self.in_a_row} pushes were rejected, that of worker {worker}: {problem}"
-            )
+            raise NonFiniteGradient(self.local.describe_push(server.pushes[worker, key]))
+        self.local.order.reject(worker, problem)
         self.actions.append((REJECT, worker, key, 0))
 
     def _stop(self, server):

@@ -114,6 +114,12 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
                     job.recorder.close()
 
 
+def load_of(server, roles, ranks):
+    """What a server had to do: its key range, and the messages and bytes that it sent, those of its worker included."""
+    keys = [[lo, hi] for rank, lo, hi in roles.owners if rank == server]
+    return {"rank": server, "keys": keys[0], "messages": int(ranks[server][0]), "bytes": int(ranks[server][1])}
+
+
 def finish(job, backend, done, startup):
     """The Result of rank 0, and its files."""
     recorder, disk, config = job.recorder, job.recorder.disk, job.config

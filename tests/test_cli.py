@@ -293,6 +293,7 @@ def test_the_keys_of_the_summary(command, tmp_path):
         "pushes_rejected",
         "mean_staleness",
         "max_staleness",
+        "servers",
     ]
     # 96 training samples in batches of 32: six steps of two epochs, 16 samples each; push, pull and answer of two workers
     assert [told[key] for key in ("algorithm", "backend", "ranks", "workers", "processes")] == [

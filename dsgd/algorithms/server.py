@@ -62,8 +62,8 @@ class Server:
         return int(self.counts[1])
 
     def step(self, handled):
-        """t: updates by rounds, else clocks of N pushes."""
-        return self.version if self.model.of == "round" else handled // len(self.comm.workers)
+        """t: updates, where each is a whole batch, else clocks of N pushes."""
+        return handled // len(self.comm.workers) if self.model.of == "any" else self.version
 
     def hear(self, message):
         """Put away a message; act() does what follows from it."""

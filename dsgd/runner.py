@@ -155,10 +155,10 @@ def finish(job, backend, done, startup):
             "samples_lost": recorder.lost,
             "messages_sent": int(sum(rank[0] for rank in ranks)),
             "gradients": recorder.watch.verdict,
-        }
-        | classes
-        | job.order.summary()
-    )
+    }
+    summary |= classes | job.order.summary()
+    if job.roles.servers:
+        summary["servers"] = [load_of(server, job.roles, ranks) for server in job.roles.servers]
     seconds = {"start-up": startup} | recorder.seconds
     if job.folder:
         disk.attempt(METRICS, recorder.records.write, done["step"], last=True)

@@ -130,31 +130,29 @@ def finish(job, backend, done, startup):
         test = last or job.objective.evaluate(done["x"])
         classes = job.objective.classify(done["x"])
     ranks = done["ranks"]
-    summary = (
-        {
-            "algorithm": config.algorithm,
-            "backend": backend.name,
-            "ranks": backend.size,
-            "workers": len(job.roles.workers),
-            "processes": backend.processes,
-            "steps": done["step"],
-            "ended_by": done["ended_by"],
-            "epochs": recorder.done / job.objective.samples,
-            "train_loss": recorder.train_loss,
-            "test_loss": test["test_loss"],
-            "test_accuracy": test["test_accuracy"],
-            "test_r2": test.get("test_r2"),
-            "params_sha256": digest(done["x"]),
-            "samples_per_worker": [
-                {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])}
-                for i, r in enumerate(job.roles.workers)
-            ],
-            "wall_seconds": time.perf_counter() - recorder.first,
-            "virtual_seconds": done["clock"] if backend.virtual else None,
-            "bytes_sent": int(sum(rank[1] for rank in ranks)),
-            "samples_lost": recorder.lost,
-            "messages_sent": int(sum(rank[0] for rank in ranks)),
-            "gradients": recorder.watch.verdict,
+    summary = {
+        "algorithm": config.algorithm,
+        "backend": backend.name,
+        "ranks": backend.size,
+        "workers": len(job.roles.workers),
+        "processes": backend.processes,
+        "steps": done["step"],
+        "ended_by": done["ended_by"],
+        "epochs": recorder.done / job.objective.samples,
+        "train_loss": recorder.train_loss,
+        "test_loss": test["test_loss"],
+        "test_accuracy": test["test_accuracy"],
+        "test_r2": test.get("test_r2"),
+        "params_sha256": digest(done["x"]),
+        "samples_per_worker": [
+            {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)
+        ],
+        "wall_seconds": time.perf_counter() - recorder.first,
+        "virtual_seconds": done["clock"] if backend.virtual else None,
+        "bytes_sent": int(sum(rank[1] for rank in ranks)),
+        "samples_lost": recorder.lost,
+        "messages_sent": int(sum(rank[0] for rank in ranks)),
+        "gradients": recorder.watch.verdict,
     }
     summary |= classes | job.order.summary()
     if job.roles.servers:

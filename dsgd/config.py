@@ -5,7 +5,9 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 from dsgd.algorithms import ALGORITHMS
+from dsgd.algorithms.settings import unsettable
 from dsgd.collectives import REDUCTIONS
+from dsgd.controllers import CONTROLLERS, make_controller
 from dsgd.errors import UsageError
 from dsgd.faults import FAULTS, read_faults
 from dsgd.layers import ACTIVATIONS, LOSSES
@@ -77,6 +79,12 @@ class Config:
         + ", ".join(REDUCTIONS),
     )
     simulate: int = flag("distribution", 0, "ranks in this process, on a virtual clock, instead of mpirun's", "N")
+    controller: str = flag(
+        "distribution",
+        "",
+        "changes settings of a parameter server while it trains: " + ", ".join(CONTROLLERS),
+        "NAME[:option=value,...]",
+    )
     replay: str = flag(
         "distribution", "", "follow the order of another run's pushes: its folder, or its order.jsonl", "RUN"
     )
@@ -111,6 +119,7 @@ class Config:
             raise UsageError("--device gpu is not there yet; leave it out to train on the CPU")
         make_schedule(self.schedule, lr=1.0, steps=1)
         read_faults(self.faults)
+        make_controller(self.controller)
         self._check_combinations()
 
     def _check_numbers(self):
@@ -147,6 +156,8 @@ class Config:
     def check_algorithm(self):
         """Refuse what the algorithm cannot do."""
         name, options = self.parse_algorithm()
+        if self.controller:
+            self.check_controller(make_controller(self.controller)[0])
         if ALGORITHMS[name].sums not in SUMS[self.reduction] and self.reduction != "tree":
             raise UsageError(
                 f"--reduction {self.reduction} is a way to all-reduce, and {name} does not; leave it out, or add ranks"
@@ -168,6 +179,15 @@ class Config:
                 raise UsageError(
                     f"{given[0]} needs a loss that all ranks agree on, and asynchronous ranks do not; leave it out"
                 )
+
+    def check_controller(self, setting=None):
+        """Refuse a controller that has nothing to set.   setting: what it will set, if that is known"""
+        name, options = self.parse_algorithm()
+        if "consistency" not in options:
+            raise UsageError(f"--controller: {name} has no settings that change; it is for parameter-server")
+        why = setting and unsettable(setting, options["bound"], self.partition == "shuffled")
+        if why:
+            raise UsageError(f"--controller {self.controller}: {why}")
 
     def widths(self):
         """The hidden widths, a tuple."""

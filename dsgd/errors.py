@@ -62,6 +62,16 @@ class DiskError(InputError):
     code = 74
 
 
+class ControllerError(InputError):
+    """A controller that raised an error, or wants what cannot be."""
+
+    code = 70
+
+    def __init__(self, name, step, reason):
+        kind = "" if type(reason) is ValueError else f"{type(reason).__name__}: "
+        super().__init__(f"controller {name}, step {step}: {kind}{reason}")
+
+
 class NonFiniteGradient(DsgdError):
     """A NaN or an infinity in a gradient: x is not to be trusted from here on."""
 

@@ -18,14 +18,19 @@ class Local:
             0 for only at the end.  wish: not empty once a signal asked to stop after this step.
         strikes: strike.Strikes, faults on purpose; None without.
         order: order.Order, of the pushes of a parameter server; None for algorithms without.  seed: the run's.
+        controller: (name, function), what changes the settings of a parameter server; None for nothing.
+
+    Attributes:
+        shares: (N,), of each worker in the global batches, if they were changed.
     """
 
-    def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None, order=None, seed=0):
+    def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None, order=None, seed=0, controller=None):
         self.comm, self.objective, self.sampler = comm, objective, sampler
         self.computed = 0  # samples whose gradient this rank computed, counted here and nowhere else
         # where its last gradient was not finite: (step, first element of x or -1 for the loss, how many elements)
         self.fault = None
         self.rest, self.wish, self.strikes, self.order, self.seed = rest, wish, strikes, order, seed
+        self.controller, self.splits, self.shares = controller, sampler and sampler.splits, None
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 
@@ -35,7 +40,7 @@ class Local:
 
     def share(self, t):
         """Samples in this worker's part of global batch t; may be 0."""
-        return len(self.sampler.part(t, self.comm.worker))
+        return len(self.sampler.part(t, self.comm.worker, self.shares))
 
     def draw(self, worker, push):
         """A numpy Generator for what is decided by chance about this push: a function of the seed and these alone."""
@@ -50,7 +55,7 @@ class Local:
 
         The buffer is this rank's and is written again by the next call.   unless: see Comm.compute
         """
-        batch = self.sampler.part(t, self.comm.worker)
+        batch = self.sampler.part(t, self.comm.worker, self.shares)
         return self.comm.compute(lambda: self._gradient(x, batch, scale), t, self.objective.flops(len(batch)), unless)
 
     def _gradient(self, x, batch, scale):

@@ -4,6 +4,7 @@
 - one line for each push, in the order in which the servers handled them: [worker, push, pulled, into]: the worker's
   number of it, from 0; the version of x that it was computed on; the version that it went into, 0 if it was dropped
   because it was late, -1 if it was rejected.  Versions count updates, so its staleness is into - 1 - pulled
+- {"set": {setting: value}, "step": t}: what a controller changed after that step
 - {"rest": version, "step": t}: all workers stood still with this version
 - {"end": entries, "sha256": of all bytes before it}: a run that is under way, or was killed, has no such line
 """

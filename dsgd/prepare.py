@@ -7,6 +7,7 @@ import numpy as np
 import dsgd
 from dsgd.algorithms import ALGORITHMS
 from dsgd.checkpoint import digest
+from dsgd.controllers import make_controller
 from dsgd.data import load
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
@@ -25,8 +26,8 @@ RANK_BYTES = 10_000  # of a simulated rank beside its arrays, about
 LR_BATCH = 32  # the batch for which --lr is meant under --lr-scaling linear
 
 
-def prepare(config, backend, objective=None):
-    """The Job of a configuration.
+def prepare(config, backend, objective=None, controller=None):
+    """The Job of a configuration.   objective, controller: in place of those that it names
 
     Raises:
         UsageError, DataError: for what cannot be meant, or read.
@@ -35,6 +36,12 @@ def prepare(config, backend, objective=None):
     config = config.settle(backend.size)
     config.check_algorithm()
     name, options = config.parse_algorithm()
+    identity = config.identity()
+    if controller:
+        config.check_controller()
+        identity["controller"] = getattr(controller, "__name__", repr(controller))
+    elif config.controller:
+        controller = make_controller(config.controller)[1]
     faults = read_faults(config.faults, config.seed)
     faults.refuse(backend.size, backend.virtual)
     if os.environ.get(RESTARTS, "0") != "0":
@@ -83,7 +90,8 @@ def prepare(config, backend, objective=None):
         lr=config.lr * scaling(config, roles),
         virtual=backend.virtual,
         faults=faults,
-        manifest={"config": config.identity(), "ranks": backend.size, "data": data, "versions": versions()} | spans,
+        controller=controller and (identity["controller"], controller),
+        manifest={"config": identity, "ranks": backend.size, "data": data, "versions": versions()} | spans,
     )
     return job._replace(replayed=read_replayed(job))
 

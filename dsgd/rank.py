@@ -43,6 +43,7 @@ class Job(NamedTuple):
     wish: list = ()  # not empty once a signal asked to stop
     replayed: tuple | None = None  # (header, entries) of the log whose order is followed
     order: object = None  # order.Order, rank 0's
+    controller: tuple | None = None  # (name, function)
 
 
 class Rank:
@@ -55,9 +56,17 @@ class Rank:
     def __init__(self, job, comm, observer):
         self.job, self.comm, self.observer = job, comm, observer
         self.strikes = Strikes(job.faults, comm.rank, job.virtual)
-        config, order = job.config, job.order or Order()
+        config = job.config
         self.local = Local(
-            comm, job.objective, job.sampler, config.checkpoint_every, job.wish, self.strikes, order, config.seed
+            comm,
+            job.objective,
+            job.sampler,
+            rest=config.checkpoint_every,
+            wish=job.wish,
+            strikes=self.strikes,
+            order=job.order or Order(),
+            seed=config.seed,
+            controller=job.controller,
         )
         owned = {rank: (lo, hi) for rank, lo, hi in job.roles.owners}
         self.owner = comm.rank in owned

@@ -63,7 +63,7 @@ def open_backend(name, config, world):
     return SimulatorBackend(config.simulate or 1, "simulator" if config.simulate else "single", **(world or {}))
 
 
-def run(config=None, *, backend=None, objective=None, world=None, wish=None, announce=None, **flags):
+def run(config=None, *, backend=None, objective=None, controller=None, world=None, wish=None, announce=None, **flags):
     """Train, and return a Result; under MPI every rank calls this, and ranks other than 0 get None.
 
     Args:
@@ -71,6 +71,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
             Without `output` no file is written.
         backend: "mpi" to run on this job's MPI ranks; by default `simulate` ranks in this process, or one.
         objective: trains this (see objectives) in place of a network on `data`.
+        controller: a function, in place of one that `controllers` has, or the spec of one of those.
         world: options of the simulated world: shuffle, carrier, check, trace, network.
         wish: a list; once it is not empty, a synchronous run stops after its step and saves.
         announce: called with (job, backend) before the first step.
@@ -82,6 +83,8 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
     began = time.perf_counter()
     if {"steps", "epochs"} <= flags.keys():
         raise UsageError("steps and epochs both say how long to train; give one of them")
+    if isinstance(controller, str):
+        controller, flags = None, flags | {"controller": controller}
     if flags.get("replay") and not config:
         flags = settings(flags["replay"], launched=backend is not None) | flags
     config = make(asdict(config or Config()) | flags) if flags or not config else config
@@ -89,7 +92,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
     backend = open_backend(backend, config, world) if own_backend else backend
     with threadpool_limits(limits=config.threads, user_api="blas"):
         with backend.watch(config.timeout):
-            job = backend.agree(lambda: prepare(config, backend, objective))
+            job = backend.agree(lambda: prepare(config, backend, objective, controller))
             backend.handshake(facts(job), job.manifest["versions"])
             job = start_folder(job, backend)._replace(wish=[] if wish is None else wish)
             if announce:

@@ -43,6 +43,8 @@ class Shuffled:
         n: samples in the training set.  batch: size of the global batch.  workers: N.
     """
 
+    splits = True  # a batch can be split over the workers in any way
+
     def __init__(self, *, n, batch, seed, workers):
         self.n, self.batch, self.seed, self.workers = n, batch, seed, workers
         self.steps_per_epoch = -(-n // batch)
@@ -60,14 +62,22 @@ class Shuffled:
         _, lo, hi = self._bounds(t)
         return hi - lo
 
-    def part(self, t, worker=None):
-        """Worker's Batch of step t, possibly empty; the whole global batch without a worker."""
+    def part(self, t, worker=None, shares=None):
+        """Worker's Batch of step t, possibly empty; the whole global batch without a worker.
+
+        shares: (N,), s_i > 0 with sum 1, if the workers' parts are not to be even: worker i's borders are m Σ_{j<i} s_j and
+            m Σ_{j≤i} s_j, rounded, so that its part is within one sample of m s_i.
+        """
         epoch, lo, hi = self._bounds(t)
         first = 0
         if worker is not None:
             m = hi - lo
-            first = m * worker // self.workers
-            lo, hi = lo + first, lo + m * (worker + 1) // self.workers
+            first, end = m * worker // self.workers, m * (worker + 1) // self.workers
+            if shares is not None:
+                first, end = (
+                    m if i == self.workers else int(m * np.sum(shares[:i]) + 0.5) for i in (worker, worker + 1)
+                )
+            lo, hi = lo + first, lo + end
         return Batch(self.permutation(epoch)[lo:hi], t, first)
 
 
@@ -77,6 +87,8 @@ class Sharded:
     Args:
         shards: sample numbers of each worker, [(n_i,)].  batch: size of the global batch.
     """
+
+    splits = False
 
     def __init__(self, shards, *, batch, seed):
         self.shards, self.seed, self.workers = shards, seed, len(shards)
@@ -98,8 +110,8 @@ class Sharded:
         """m: the size of global batch t."""
         return self.starts(t)[-1]
 
-    def part(self, t, worker=None):
-        """Worker's Batch of step t, possibly empty; without a worker the union of all parts, in the workers' order."""
+    def part(self, t, worker=None, shares=None):
+        """Worker's Batch of step t, possibly empty, whatever the shares; without a worker the union of all parts, in the workers' order."""
         if worker is None:
             return Batch(np.concatenate([self.part(t, i).rows for i in range(self.workers)]), t)
         epoch, j = divmod(t, self.steps_per_epoch)

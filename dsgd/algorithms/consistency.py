@@ -25,6 +25,7 @@ class Model(NamedTuple):
         synchronous: all ranks stand still after every update.
         cancel: late workers abandon their gradient when the update is made.
         pairwise: the release looks at single workers' clocks, and not at the slowest alone.
+        bound: how far a worker may be ahead, at the start; None where that does not matter.
     """
 
     collect: int
@@ -33,6 +34,7 @@ class Model(NamedTuple):
     synchronous: bool = False
     cancel: bool = False
     pairwise: bool = False
+    bound: int | None = None
 
     @property
     def averages(self):
@@ -49,6 +51,7 @@ class Progress(NamedTuple):
     held: dict  # worker -> the version it was given last
     collected: set  # workers whose push waits for others
     draw: object  # (worker, clock) -> a numpy Generator that is a function of the seed and these
+    bound: int | None  # the model's, or what a controller has made of it
 
 
 def bsp(workers):
@@ -72,9 +75,9 @@ def ssp(workers, *, bound: int = None, apply: str = "each"):
         raise ValueError(f"apply={apply} is not each or clock")
 
     def release(worker, now):
-        return now.clocks[worker] - now.slowest <= bound
+        return now.clocks[worker] - now.slowest <= now.bound
 
-    return Model(1, "any", release) if apply == "each" else Model(workers, "clock", release)
+    return Model(1, "any", release, bound=bound) if apply == "each" else Model(workers, "clock", release, bound=bound)
 
 
 def asp(workers):
@@ -142,9 +145,9 @@ def sampled(workers, *, sample: int = None, bound: int = None):
     def release(worker, now):
         others = [other for other in now.clocks if other != worker]
         drawn = now.draw(worker, now.clocks[worker]).permutation(len(others))[:sample]
-        return all(now.clocks[worker] - now.clocks[others[i]] <= bound for i in drawn)
+        return all(now.clocks[worker] - now.clocks[others[i]] <= now.bound for i in drawn)
 
-    return Model(1, "any", release, pairwise=True)
+    return Model(1, "any", release, pairwise=True, bound=bound)
 
 
 MODELS = {

@@ -41,6 +41,10 @@ class Decider:
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
         self.goal = self.granted = None  # set when the workers start
         self.in_a_row = 0  # pushes rejected since one was good
+        self.bound = model.bound  # a controller may change it
+
+    def start(self):
+        """All workers begin to compute."""
 
     def came(self, worker, key):
         """A push is there."""
@@ -126,13 +130,14 @@ class Decider:
     def _released(self, server):
         """The workers that may go on, of those that wait; under `cancel` all of them may, with a new version."""
         slowest, fresh = min(self.clocks.values()), [worker for worker in self.fresh if worker in server.waiting]
-        seen, self.fresh = (server.version, slowest, server.handled if self.model.pairwise else 0), []
+        seen = (server.version, slowest, server.handled if self.model.pairwise else 0, self.bound)
+        self.fresh = []
         waiting = fresh if seen == self.seen else list(self.clocks if self.model.cancel else server.waiting)
         if not waiting:
             return
         self.seen = seen
         collected = {worker for group in self.groups.values() for worker, _ in group}
-        now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw)
+        now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw, self.bound)
         for worker in waiting:
             begun = {"round": server.version, "clock": self.clocks[worker], "any": self.granted}[self.model.of]
             if begun < self.goal and self.model.release(worker, now):

@@ -21,9 +21,10 @@ from functools import partial
 import numpy as np
 
 from dsgd.algorithms.consistency import choose_model
+from dsgd.algorithms.control import Controlled
 from dsgd.algorithms.decide import Decider
 from dsgd.algorithms.replay import actions
-from dsgd.algorithms.server import PARAMETERS, PULL, PUSH, REST, Server, Told
+from dsgd.algorithms.server import PARAMETERS, PULL, PUSH, REST, SHARES, Server, Told
 from dsgd.comm import Header, Roles
 from dsgd.layout import BLOCK, cut
 from dsgd.state import ALONE, HEAD
@@ -100,7 +101,9 @@ def source(comm, local, state, model, steps):
     if local.order.replayed:
         return Told(actions(local.order.replayed[1], model, len(comm.workers), steps), patient=not model.cancel)
     between = 1 if model.synchronous else local.rest or steps
-    return Decider(local, model, len(comm.workers), between=between, steps=steps, own=state.own, t=state.t)
+    workers, saved = len(comm.workers), dict(own=state.own, t=state.t)
+    decider = Decider(local, model, workers, between=between, steps=steps, **saved)
+    return Controlled(decider, local, model, workers, **saved) if local.controller else decider
 
 
 def _serve(comm, state, server, steps):
@@ -108,7 +111,7 @@ def _serve(comm, state, server, steps):
     while state.t < steps:
         if not server.model.synchronous:
             comm.barrier()
-        server.resting = False
+        server.start()
         while not server.resting:
             server.hear(comm.recv())
             yield from server.act()
@@ -122,10 +125,13 @@ def _work(comm, local, state, optimizer, model, server, steps):
     keys = [slice(HEAD + lo if s else 0, HEAD + hi) for s, (lo, hi) in enumerate(ranges)]
     pushes = state.own.setdefault("pushes", np.array([state.t]))
     version = state.own.setdefault("version", np.array([state.t]))
+    local.shares = state.own.get("shares")
     x = np.concatenate(comm.allgather(state.x)) if server else state.x
     while state.t < steps:
         if not model.synchronous:
             comm.barrier()
+        if server:
+            server.start()
         tag = PARAMETERS
         while tag != REST:
             # compute: by rounds the batch is that of the version, else worker i's k-th gradient is of global batch k
@@ -143,7 +149,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 comm.send(NOTHING, comm.servers[0], PULL, header)
                 pushes[0] += 1
             # pull
-            replies = yield from _pull(comm, server, len(keys), new)
+            replies = yield from _pull(comm, local, state, server, len(keys), new)
             if not model.cancel:  # all servers have answered, so they have the pushes
                 for request in sending:
                     request.wait()
@@ -157,17 +163,18 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 yield ALONE
         if server:
             server.settle()
-            server.resting = False
         yield
 
 
-def _pull(comm, server, servers, new):
+def _pull(comm, local, state, server, servers, new):
     """{server: its Message}, of all of them; a worker that is a server, too, serves until they are there."""
-    replies = {comm.servers[0]: new.wait()} if new else {}
+    replies = {}
     while len(replies) < servers:
-        message = comm.recv()
+        message, new = new.wait() if new else comm.recv(), None
         if message.tag in (PARAMETERS, REST):
             replies[message.source] = message
+        elif message.tag == SHARES:
+            local.shares = state.own["shares"] = message.data.copy()
         else:
             server.hear(message)
             yield from server.act()

@@ -11,7 +11,7 @@ Exact when: always: the parameters are those of the run that the log is of, to t
 
 from collections import deque
 
-from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, STAND, TAKE, UPDATE
+from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, SET, STAND, TAKE, UPDATE
 
 
 def actions(entries, model, workers, steps):
@@ -24,12 +24,18 @@ def actions(entries, model, workers, steps):
     for entry in entries:
         if isinstance(entry, list):
             pulled[entry[0]].append(entry[2])
-    result = []
+    result, made = [], None  # made: a version whose answers are due
     _begin(pulled, 0)
     result += _answers(pulled, 0, model)
     for entry, following in zip(entries, [*entries[1:], None]):
+        if made is not None and not isinstance(entry, dict):
+            result += _answers(pulled, made, model, new=True)
+            made = None
         if isinstance(entry, dict):
+            if "set" in entry:
+                result.append((SET, 0, 0, entry["set"]))
             if "rest" in entry:
+                made = None  # everyone gets it
                 result.append((STAND, 0, 0, int(following is None and entry["step"] < steps)))
                 _begin(pulled, entry["rest"])
                 result += _answers(pulled, entry["rest"], model)
@@ -40,7 +46,7 @@ def actions(entries, model, workers, steps):
             result.append((TAKE, worker, key, 0))
             if not isinstance(following, list) or following[3] != into:  # the last push of this update
                 result.append((UPDATE, 0, MEAN if model.of == "any" else key, 0))
-                result += [] if isinstance(following, dict) else _answers(pulled, into, model, new=True)
+                made = into
         elif not model.cancel:  # otherwise it depends on the moment whether there is such a push at all
             result.append((REJECT if into < 0 else DROP, worker, key, 0))
     return result

@@ -2,7 +2,8 @@
 
     x ← x − η · (m / samples) Σ_{pushes of the update, in tree order} g      then the version of x is one higher
 
-A server executes a stream of actions: take a push, drop one, update, answer a worker, let everyone stand still.  The
+A server executes a stream of actions: take a push, drop one, update, answer a worker, let everyone stand still, change
+settings.  The
 first server decides them from what has come (decide.py), and tells them to the others; in a replay it reads them from
 the log of another run.  So all servers apply one order, a worker gets all ranges of x at one version, and the log of the
 first server is what the bits of a run depend on, beside its configuration.
@@ -15,12 +16,13 @@ from collections import deque
 
 import numpy as np
 
+from dsgd.algorithms.settings import pack, unpack
 from dsgd.collectives import tree_sum
 from dsgd.comm import Header
 from dsgd.state import ALONE, HEAD, SAMPLES, STOP
 
-PULL, PUSH, PARAMETERS, REST, ORDER = 1, 2, 3, 4, 5  # tags; REST: parameters, and everyone stands still
-TAKE, DROP, REJECT, UPDATE, ANSWER, STAND = range(6)  # actions: (kind, worker, key of the push, number)
+PULL, PUSH, PARAMETERS, REST, ORDER, SHARES = range(1, 7)  # tags; REST: parameters, and everyone stands still
+TAKE, DROP, REJECT, UPDATE, ANSWER, STAND, SET = range(7)  # actions: (kind, worker, key of the push, number)
 MEAN = -1  # the key of an update that is the mean of its pushes, and not a sum over one global batch
 
 
@@ -47,8 +49,10 @@ class Server:
         self.pushes, self.waiting, self.group = {}, {}, []
         self.held = dict.fromkeys(range(len(comm.workers)), self.version)
         self.resting = False
+        self.settings = unpack(state.own.get("settings"))
+        self._aware = dict.fromkeys(self.held, self.settings.get("shares"))  # worker -> the shares it knows
         self._told, self._copy = [], None
-        self._sending, self._telling = {}, {}  # worker, server -> request
+        self._sending, self._telling = {}, {}  # worker -> requests, server -> request
         self._total = comm.empty(len(self.whole)) if model.averages else None
 
     @property
@@ -64,6 +68,11 @@ class Server:
     def step(self, handled):
         """t: updates, where each is a whole batch, else clocks of N pushes."""
         return handled // len(self.comm.workers) if self.model.of == "any" else self.version
+
+    def start(self):
+        """All workers begin to compute."""
+        self.resting = False
+        self.source.start()
 
     def hear(self, message):
         """Put away a message; act() does what follows from it."""
@@ -96,6 +105,8 @@ class Server:
                 continue
             elif kind == ANSWER:
                 self._answer(worker, PARAMETERS)
+            elif kind == SET:
+                action = (SET, 0, 0, self._set(number))
             self._told.append(action)
             if kind == STAND:
                 return self._stand(number)
@@ -114,7 +125,8 @@ class Server:
         factor = 1 / len(parts) if key == MEAN else self.local.samples(key) / max(1, samples)
         if factor != 1:  # less than the whole batch has come
             np.multiply(g, factor, out=g)
-        self.update(self.state.x, g, self.schedule(self.step(self.handled - len(group))))
+        lr = self.schedule(self.step(self.handled - len(group))) * self.settings.get("lr", 1.0)
+        self.update(self.state.x, g, lr)
         self.counts[0] += 1
         self.state.t, self._copy = self.step(self.handled), None
         for worker, message in group:
@@ -134,12 +146,26 @@ class Server:
         """Send x; all who get this version share one copy of it."""
         if self._copy is None:
             self._copy = self.comm.copy(self.whole)
-        if worker in self._sending:  # it has that one: it has pushed since
-            self._sending.pop(worker).wait()
+        for request in self._sending.pop(worker, ()):  # it has those: it has pushed since
+            request.wait()
         self.waiting.pop(worker, None)
         self.held[worker] = self.version
-        header = Header(self.version, self.state.t)
-        self._sending[worker] = self.comm.isend(self._copy, self.comm.workers[worker], tag, header)
+        rank, shares, sending = self.comm.workers[worker], self.settings.get("shares"), []
+        if self._aware[worker] is not shares:
+            self._aware[worker] = shares
+            sending.append(self.comm.isend(np.array(shares), rank, SHARES))
+        sending.append(self.comm.isend(self._copy, rank, tag, Header(self.version, self.state.t)))
+        self._sending[worker] = sending
+
+    def _set(self, settings):
+        """Settings that hold from now on; what the other servers are told is the factor of the step size, as bits."""
+        if not self.first:
+            settings = {"lr": float(np.int64(settings).view(np.float64))}
+        else:
+            self.local.order.add({"set": settings, "step": self.state.t})
+        self.settings |= settings
+        self.state.own["settings"] = pack(self.settings, len(self.held))
+        return int(np.float64(self.settings.get("lr", 1.0)).view(np.int64))
 
     def _stand(self, stop):
         """Everyone gets this version, and what was agreed: bsp's four numbers, else whether this is the end."""
@@ -161,9 +187,9 @@ class Server:
 
     def settle(self):
         """Wait until everyone has what was sent to it."""
-        for sending in (self._sending, self._telling):
-            while sending:
-                sending.popitem()[1].wait()
+        for request in (*sum(self._sending.values(), []), *self._telling.values()):
+            request.wait()
+        self._sending, self._telling = {}, {}
 
     def _tell(self):
         """The other servers do the same."""
@@ -185,6 +211,9 @@ class Told:
 
     def __init__(self, actions=(), patient=False):
         self.actions, self.patient = deque(actions), patient
+
+    def start(self):
+        """All workers begin to compute."""
 
     def came(self, worker, key):
         """A push is there: it waits until its turn comes."""

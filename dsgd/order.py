@@ -22,7 +22,8 @@ from dsgd.specs import parse
 
 FORMAT = 1
 FIXED = ("data", "batch_size", "partition", "seed")  # what a replay has in common with its log, beside the algorithm
-PLACES = ("servers", "colocated")  # options of an algorithm that say where x is, not in which order it changes
+# options of an algorithm that say where x is, or what a push does to it, not in which order pushes are handled
+FREE = ("servers", "colocated", "staleness", "compensation", "beta")
 
 
 class Order:
@@ -191,4 +192,4 @@ def _order_of(algorithm):
     from dsgd.algorithms import ALGORITHMS
 
     name, values = parse(algorithm, ALGORITHMS, "algorithm", schema=lambda part: part.run)
-    return name, {key: value for key, value in values.items() if key not in PLACES}
+    return name, {key: value for key, value in values.items() if key not in FREE}

@@ -25,13 +25,13 @@ def actions(entries, model, workers, steps):
         if isinstance(entry, list):
             pulled[entry[0]].append(entry[2])
     result = []
-    _begin(pulled, 0)
+    _begin(pulled, 0, model)
     result += _answers(pulled, 0, model)
     for entry, following in zip(entries, [*entries[1:], None]):
         if isinstance(entry, dict):
             if "rest" in entry:
                 result.append((STAND, 0, 0, int(following is None and entry["step"] < steps)))
-                _begin(pulled, entry["rest"])
+                _begin(pulled, entry["rest"], model)
                 result += _answers(pulled, entry["rest"], model)
             continue
         worker, push, version, into = entry
@@ -46,11 +46,17 @@ def actions(entries, model, workers, steps):
     return result
 
 
-def _begin(pulled, version):
+def _begin(pulled, version, model):
     """Everyone has this version, and computes on it."""
     for versions in pulled.values():
-        if versions and versions[0] == version:
-            versions.popleft()
+        if versions and versions[0] == version and not model.exchange:
+            _answered(versions, model)
+
+
+def _answered(versions, model):
+    """The pushes that follow this pull are made."""
+    for _ in range(min(model.pushes, len(versions))):
+        versions.popleft()
 
 
 def _answers(pulled, version, model, new=False):
@@ -60,6 +66,6 @@ def _answers(pulled, version, model, new=False):
     result = []
     for worker, versions in pulled.items():
         while versions and versions[0] == version:
-            versions.popleft()
+            _answered(versions, model)
             result.append((ANSWER, worker, 0, 0))
     return result

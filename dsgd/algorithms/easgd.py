@@ -16,9 +16,11 @@ import numpy as np
 
 from dsgd.algorithms.consistency import Model
 from dsgd.algorithms.parameter_server import NOTHING, at_rest, place, pull, push, serve, source
-from dsgd.algorithms.server import PARAMETERS, PULL, REST, Server
+from dsgd.algorithms.server import PULL, REST, Server
 from dsgd.comm import Header, Roles
 from dsgd.state import ALONE, HEAD
+
+SLOT = "optimizer "  # before the names of what a worker's optimizer keeps
 
 
 def elastic_roles(size, objective, *, servers=1, colocated=False, beta=0.9, tau=1):
@@ -67,13 +69,13 @@ def _train(comm, local, state, server, schedule, steps, alpha, tau):
     made, pushes, version = (own.setdefault(name, np.array([state.t])) for name in ("made", "pushes", "version"))
     numbers = own.setdefault("numbers", np.zeros(HEAD, x.dtype))  # of the steps since the last exchange
     optimizer.slots = {name.removeprefix(SLOT): own[name] for name in own if name.startswith(SLOT)}
-    packet = comm.empty(HEAD + len(x))
+    packet, period = comm.empty(HEAD + len(x)), local.rest or steps
     while state.t < steps:
         comm.barrier()
-        rest, sending, tag = min((state.t // (local.rest or steps) + 1) * (local.rest or steps), steps), [], PARAMETERS
-        while tag != REST:
-            # x_i ← x_i − η g_i(x_i), up to the next exchange, or the end of the run so far
-            for t in range(int(made[0]), min((int(pushes[0]) + 1) * tau, rest)):
+        cut, sending = min((state.t // period + 1) * period, steps), []
+        while True:
+            # x_i ← x_i − η g_i(x_i), up to the next exchange, if there is one before everyone stands still
+            for t in range(int(made[0]), min((int(pushes[0]) + 1) * tau, cut)):
                 g = local.gradient(x, t, scale=1 / max(1, local.share(t)))
                 numbers += g[:HEAD]
                 optimizer.step(x, g[HEAD:], schedule(t))
@@ -102,6 +104,3 @@ def _train(comm, local, state, server, schedule, steps, alpha, tau):
         else:
             state.x = centre
         yield
-
-
-SLOT = "optimizer "  # before the names of what a worker's optimizer keeps

@@ -1,8 +1,8 @@
 """What a server does about the staleness τ of a push: the updates between the version it was computed on and now.
 
-    ignore:       g
-    divide:       g / τ                                    for τ ≥ 1
-    compensate:   g + λ g ⊙ g ⊙ (x_now − x_pulled)         the first terms of g at x_now, with g ⊙ g for the Hessian
+    ignore:       g ← g
+    divide:       g ← g / τ for τ ≥ 1
+    compensate:   g ← g + λ g ⊙ g ⊙ (x_now − x_pulled), the first terms of g at x_now, with g ⊙ g for the Hessian
 
 Reference: Zhang et al. 2016 (arXiv 1511.05950), section 3; Zheng et al. 2017 (arXiv 1609.08326), algorithm 2, DC-ASGD.
 Exact when: τ = 0, as always in bsp and with one worker: all three are the same, to the bit.

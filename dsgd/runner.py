@@ -14,7 +14,8 @@ from dsgd.errors import UsageError
 from dsgd.folder import start_folder
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
-from dsgd.records import METRICS, SUMMARY, write_json
+from dsgd.records import METRICS, SUMMARY, TRACE, write_json, write_text
+from dsgd.trace import encode, make_events
 
 
 @dataclass
@@ -101,6 +102,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
                     reduction=config.reduction,
                     faults=job.faults,
                     debug=config.debug_collectives,
+                    trace=config.trace,
                 )
                 if own_backend:
                     backend.close()
@@ -148,6 +150,8 @@ def finish(job, backend, done, startup):
     if job.folder:
         disk.attempt(METRICS, recorder.records.write, done["step"], last=True)
         disk.attempt(SUMMARY, lambda: write_json(job.folder / SUMMARY, summary), done["step"], last=True)
+    if config.trace:
+        write_timeline(job, backend, done)
     trace = backend.world.trace if backend.virtual else None
     rows, unsaved = recorder.records.rows, disk.verdict()
     result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, unsaved)
@@ -161,3 +165,15 @@ def finish(job, backend, done, startup):
                 say(f"{job.folder / 'convergence.png'} was not drawn: {error.strerror or error}")
         seconds["plot"] = recorder.seconds["plot"]
     return result
+
+
+def write_timeline(job, backend, done):
+    """trace.json of all ranks; what did not fit is told of."""
+    events, full = make_events(done["logs"], job.roles)
+    facts = {"algorithm": job.config.algorithm, "backend": backend.name, "virtual": backend.virtual}
+    text = encode(events, facts | {"clock error (s)": backend.clock_error})
+    job.recorder.disk.attempt(TRACE, lambda: write_text(job.folder / TRACE, text), done["step"], last=True)
+    if full:
+        say(
+            f"{job.folder / TRACE} does not reach the end of the run: rank {full[0]} made too many calls; trace fewer steps"
+        )

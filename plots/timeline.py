@@ -1,0 +1,166 @@
+"""Who did what, when: a run with --trace as a Gantt chart.   python -m dsgd.plots.timeline RUN [--output FILE]
+
+It also prints where the time of each rank went, whom it waited for, and the rank that sets the critical path.
+`--from` and `--to` show a part of the run, in seconds.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import matplotlib
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from dsgd import timeline
+from dsgd.plots.style import COLOURS, STYLE
+from dsgd.records import TRACE, DataError
+
+PICTURE = "timeline.png"
+KINDS = {"compute": COLOURS[0], "wait": "#dddddd", "send": COLOURS[4], "receive": COLOURS[2], "collective": COLOURS[3]}
+ARROWS = 150  # messages; more would hide what they connect
+NANO = 1e9
+
+
+def figure(events, start=0.0, stop=None):
+    """A matplotlib Figure: a row for each rank, a bar for each thing it did, the critical path over them.
+
+    Args:
+        events: of a trace.json.  start, stop: s; to the end by default.
+    """
+    spans, names = timeline.read_spans(events), timeline.read_names(events)
+    first, last = _window(spans, start, stop)
+    ranks, few = sorted(spans), len(spans) <= 32
+    with matplotlib.rc_context(STYLE):
+        result = Figure(
+            figsize=(11, 1.6 + min(14, 0.42 * len(ranks) if few else 0.18 * len(ranks))), layout="constrained"
+        )
+        axes = result.subplots()
+        for rank in ranks:
+            for kind, colour in KINDS.items():
+                bars = [span for span in spans[rank] if span.kind == kind and first <= span.stop and span.start <= last]
+                bars = [(span.start / NANO, (span.stop - span.start) / NANO) for span in bars if span.stop > span.start]
+                axes.broken_barh(bars, (rank - 0.4, 0.8), color=colour, linewidth=0)
+        _path(axes, timeline.critical_path(spans), first, last)
+        _arrows(axes, spans, first, last)
+        axes.set_xlim(first / NANO, last / NANO)
+        axes.set_ylim(len(ranks) - 0.4, -0.6)  # rank 0 on top
+        axes.set_yticks(ranks, [names[rank] for rank in ranks], fontsize=9 if few else 7)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+        axes.xaxis.set_major_formatter(EngFormatter("s"))
+        axes.set_xlabel("time since the run began")
+        handles = [Patch(color=colour, label=kind) for kind, colour in KINDS.items()]
+        path = axes.plot([], [], color="black", lw=2, label="critical path")
+        result.legend(handles=[*handles, *path], loc="outside upper center", ncols=6)
+        return result
+
+
+def _window(spans, start, stop):
+    """(first, last) in ns."""
+    last = timeline.length(spans) if stop is None else round(stop * NANO)
+    return round(start * NANO), last
+
+
+def _path(axes, legs, first, last):
+    """A black line along the ranks that were busy, from one to the next where something had to wait for it."""
+    ends = [[(leg.start, leg.rank if leg.peer is None else leg.peer), (leg.stop, leg.rank)] for leg in legs]
+    jumps = [[before[1], after[0]] for before, after in zip(ends, ends[1:])]
+    shown = [line for line in ends + jumps if line[1][0] >= first and line[0][0] <= last]
+    lines = [[(time / NANO, rank) for time, rank in line] for line in shown]
+    axes.add_collection(LineCollection(lines, colors="black", linewidths=2, capstyle="round", label="_path", zorder=3))
+
+
+def _arrows(axes, spans, first, last):
+    """Messages from sender to receiver, if they are few enough to be told apart."""
+    got = [(span, rank) for rank, mine in spans.items() for span in mine if span.sent is not None]
+    got = [(span, rank) for span, rank in got if span.stop >= first and span.sent <= last]
+    if len(got) <= ARROWS:
+        for span, rank in got:
+            line = {"arrowstyle": "->", "color": "0.25", "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
+            ends = (span.stop / NANO, rank), (span.sent / NANO, span.peer)
+            axes.annotate("", *ends, arrowprops=line, annotation_clip=False, clip_on=True)
+
+
+def table(events, start=0.0, stop=None):
+    """[line]: time of each rank, gradients a second, and who sets the pace."""
+    spans, names = timeline.read_spans(events), timeline.read_names(events)
+    first, last = _window(spans, start, stop)
+    whole = last - first
+    times, blocked = timeline.split_time(spans, first, last), timeline.find_blockers(spans, first, last)
+    width = max(map(len, names.values()))
+    lines = [f"{'':{width}}  compute     wait  communicate    other  waits longest for"]
+    for rank, time in times.items():
+        parts = [f"{time[kind] / whole:{size}.1%}" for kind, size in zip(timeline.SHARES, (7, 7, 11, 7))]
+        longest = max(
+            (peer for waiting, peer in blocked if waiting == rank), key=lambda p: blocked[rank, p], default=None
+        )
+        peer = (
+            ""
+            if longest is None or not blocked[rank, longest]
+            else f"rank {longest} ({blocked[rank, longest] / whole:.1%})"
+        )
+        lines.append(f"{names[rank]:{width}}  {'  '.join(parts)}  {peer}".rstrip())
+    return [*lines, *_pace(spans, names, first, last)]
+
+
+def _pace(spans, names, first, last):
+    """Gradients a second, and whether a rank or the network sets the critical path."""
+    seconds = (last - first) / NANO
+    gradients = sum(span.kind == "compute" and first < span.stop <= last for mine in spans.values() for span in mine)
+    yield f"{gradients} gradients in {EngFormatter('s', places=2)(seconds)}: {gradients / seconds:.4g} a second"
+    busy, messages = timeline.share_path(timeline.critical_path(spans), first, last)
+    rank, others = max(busy, key=busy.get, default=0), sum(busy.values())
+    alone, others, sent = (part / (last - first) for part in (busy[rank], others - busy[rank], last - first - others))
+    ends = max(messages, key=messages.get, default=None)
+    network = f"messages on their way {sent:.1%}" + ("" if ends is None else f", most to or from {names[ends]}")
+    who = names[rank] if alone >= sent else "the network"
+    yield f"critical path: {who} sets it; {names[rank]} {alone:.1%} of the time, other ranks {others:.1%}, {network}"
+
+
+def read(folder):
+    """[event] of a run's folder.
+
+    Raises:
+        DataError: there is no trace, or it is damaged.
+    """
+    path = Path(folder) / TRACE
+    try:
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+        if not any(timeline.read_spans(events).values()):
+            raise ValueError("nothing happened")
+        return events
+    except OSError as error:
+        raise DataError(path, error.strerror or error, "python -m dsgd.train --trace makes one") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(path, f"is damaged ({error})", "python -m dsgd.train --trace makes one") from None
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m dsgd.plots.timeline", description=__doc__.partition("   ")[0])
+    parser.add_argument("run", metavar="RUN", help="folder of a run with --trace")
+    parser.add_argument("--output", metavar="FILE", help=f"default: {PICTURE} in the folder")
+    parser.add_argument(
+        "--from", dest="start", type=float, default=0.0, metavar="S", help="seconds; default: the start"
+    )
+    parser.add_argument("--to", dest="stop", type=float, metavar="S", help="seconds; default: the end")
+    arguments = parser.parse_args()
+    output = arguments.output or Path(arguments.run) / PICTURE
+    try:
+        events, part = read(arguments.run), (arguments.start, arguments.stop)
+        if not 0 <= arguments.start < (math.inf if arguments.stop is None else arguments.stop):
+            raise ValueError("--from has to be 0 or more, and before --to")
+        print("\n".join(table(events, *part)))
+        figure(events, *part).savefig(output, dpi=120)
+    except DataError as error:
+        parser.exit(65, f"dsgd: {error}\n")
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"dsgd: {output}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -34,8 +34,8 @@ def labelled(part, label):
 def shown(function):
     """The options of a part with their defaults, as a spec has them; … for one that has to be given."""
     defaults = {name: parameter.default for name, parameter in options(function).items()}
-    written = {None: "…", True: "true", False: "false"}
-    texts = {name: written[d] if d is None or type(d) is bool else d for name, d in defaults.items()}
+    written = {None: "…", ...: "", True: "true", False: "false"}
+    texts = {name: written[d] if d in (None, ...) or type(d) is bool else d for name, d in defaults.items()}
     return ", ".join(f"`{name}={text}`" for name, text in texts.items())
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dsgd.config import OFF, Config
 from dsgd.errors import UsageError
+from dsgd.order import settings
 from dsgd.specs import convert, nearest
 
 GROUPS = ("data", "model", "optimizer", "distribution", "faults", "output")
@@ -89,6 +90,8 @@ def configure(values, launched=False):
     given = {key: value for key, value in values.items() if value is not None}
     going_on = given.keys() >= {"resume", "output"} and not file
     saved = read_toml(file) if file else read_folder(given["output"], launched) if going_on else {}
+    if given.get("replay"):
+        saved = settings(given["replay"], launched) | saved
     for values in (given, saved):
         if "epochs" in values and "steps" in values:
             raise UsageError("--epochs and --steps both say how long to train; give one of them")
@@ -96,7 +99,7 @@ def configure(values, launched=False):
         raise UsageError("--steps 0 trains nothing; leave it out for --epochs to say how long")
     if "epochs" in given or "steps" in given:  # either replaces either: the command line wins
         saved = {key: value for key, value in saved.items() if key not in ("epochs", "steps")}
-    with naming(file or saved and Path(given["output"]) / "config.json"):
+    with naming(file or given.get("replay") or saved and Path(given["output"]) / "config.json"):
         make(saved)
     return make(saved | given), shown
 

@@ -5,7 +5,9 @@ import threading
 import numpy as np
 
 # What a stream of random numbers is for.  The number is part of the key, so the order here is part of the results.
-PURPOSES = {"init": 0, "split": 1, "batch": 2, "teacher": 3, "quadratic": 4, "dropout": 5, "partition": 6}
+PURPOSES = {
+    name: i for i, name in enumerate("init split batch teacher quadratic dropout partition consistency".split())
+}
 
 
 def namespace(x):

@@ -21,7 +21,7 @@ from dsgd.data.files import read_array
 from dsgd.errors import CheckpointError
 from dsgd.records import CHECKPOINTS as KEEP, write_bytes
 
-FORMAT = 2  # 1 had other moments for Adam, and no progress
+FORMAT = 3  # 1 had other moments for Adam, and no progress; 2 no order of pushes
 NAME = KEEP[0]
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)  # FAT, many network disks
 

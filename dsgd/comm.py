@@ -55,6 +55,7 @@ class Roles:
     owners: tuple = ()  # (rank, lo, hi): whose x counts, range by range
     servers: tuple = ()  # ranks that serve
     synchronous: bool = True
+    pushes: int = 0  # gradients of workers that one update averages; 0 for those of all workers
 
     @cached_property
     def number(self):
@@ -80,6 +81,9 @@ class Comm(Protocol):
 
     def empty(self, n):
         """(n,) memory for messages, which the backend may share, pin or register."""
+
+    def copy(self, x):
+        """A read-only copy of x (n,), which may be sent to many: messages of it are not copied again."""
 
     def send(self, x, dest, tag=0, header=Header()):
         """Send x (n,).  May wait for the receive: two ranks that both send first can hang."""
@@ -136,8 +140,11 @@ class Comm(Protocol):
     def free(self):
         """Give the communicator back, and what was split off it: nobody uses them any more.  Every rank calls this."""
 
-    def compute(self, work, step, flops):
-        """Call work() and return its result: under MPI that is all; the simulator charges its virtual time for it."""
+    def compute(self, work, step, flops, unless=None):
+        """Call work() and return its result: under MPI that is all; the simulator charges its virtual time for it.
+
+        unless: an irecv; in the simulator the work is abandoned, and None returned, once its message is there.
+        """
 
     def clock(self):
         """Seconds: virtual in the simulator, since the start under MPI."""

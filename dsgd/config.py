@@ -77,6 +77,9 @@ class Config:
         + ", ".join(REDUCTIONS),
     )
     simulate: int = flag("distribution", 0, "ranks in this process, on a virtual clock, instead of mpirun's", "N")
+    replay: str = flag(
+        "distribution", "", "follow the order of another run's pushes: its folder, or its order.jsonl", "RUN"
+    )
     threads: int = flag("distribution", 1, "BLAS threads of a worker")
     device: str = flag("distribution", "cpu", "cpu; gpu is not there yet")
     timeout: float = flag("faults", 600.0, "seconds without progress after which a job ends; 0 for never", "SECONDS")
@@ -134,6 +137,10 @@ class Config:
             raise UsageError(
                 f"--l2 and weight_decay of {name} are the same penalty, given in two places; keep one of them"
             )
+        if self.replay and self.resume:
+            raise UsageError(
+                "--replay with --resume: a replay is made in one go; leave --resume out, and start it anew"
+            )
         if self.patience and self.tolerance == OFF:
             raise UsageError(f"--patience {self.patience} needs a --tolerance: how far must the loss fall?")
         hidden = self.widths()
@@ -151,10 +158,11 @@ class Config:
                 if self.reduction in REDUCTIONS
                 else f"--reduction {self.reduction}: {name} has no reduction over workers; leave it out"
             )
-        replicas = ALGORITHMS[name].replicas and options.get("consistency") != "asp"
+        synchronous = ALGORITHMS[name].synchronous(**options)
+        replicas = ALGORITHMS[name].replicas and synchronous and not options.get("colocated")
         if self.check_replicas and not replicas:
             raise UsageError(f"--check-replicas: the workers of {self.algorithm} do not hold the same x; leave it out")
-        if options.get("consistency") == "asp":
+        if not synchronous:
             agreed = {
                 "--tolerance": self.tolerance != OFF,
                 "--stop-on-divergence": self.stop_on_divergence,
@@ -164,10 +172,6 @@ class Config:
             if given:
                 raise UsageError(
                     f"{given[0]} needs a loss that all ranks agree on, and asynchronous ranks do not; leave it out"
-                )
-            if OPTIMIZERS[self.optimizer.partition(":")[0]].layerwise and options["servers"] > 1:
-                raise UsageError(
-                    f"--optimizer {self.optimizer} needs whole layers, which asynchronous servers do not have; use servers=1"
                 )
 
     def widths(self):
@@ -194,7 +198,7 @@ class Config:
     def identity(self):
         """{key: value} of all that a resumed run must have in common with the run it continues."""
         free = ("epochs", "steps", "simulate", "output", "resume", "quiet", "no_plot", "trace")
-        free += ("timeout", "debug_collectives", "check_replicas", "faults")
+        free += ("timeout", "debug_collectives", "check_replicas", "faults", "replay")
         return {key: value for key, value in asdict(self).items() if key not in free}
 
     def digest(self):

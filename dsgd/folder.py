@@ -12,12 +12,14 @@ from pathlib import Path
 from dsgd.checkpoint import load, nothing_to_resume, pack, unpack
 from dsgd.command import say
 from dsgd.disk import FULL, Disk, reason
-from dsgd.errors import CheckpointError, DiskError, UsageError
+from dsgd.errors import CheckpointError, DataError, DiskError, UsageError
+from dsgd.order import Order, header, read_order
 from dsgd.recorder import Recorder
 from dsgd.records import (
     MANIFEST,
     METRICS,
     MODEL,
+    ORDER,
     SUMMARY,
     TRACE,
     Records,
@@ -32,7 +34,7 @@ from dsgd.versions import versions
 
 
 LOCK = ".lock"  # every run leaves one
-WRITTEN = ("config.json", MANIFEST, METRICS, MODEL, SUMMARY, TRACE)
+WRITTEN = ("config.json", MANIFEST, METRICS, MODEL, ORDER, SUMMARY, TRACE)
 
 
 def start_folder(job, backend):
@@ -51,7 +53,8 @@ def start_folder(job, backend):
         undo.pop_all()
     if config.output and not backend.main:
         folder = Path(config.output)  # there is one, and rank 0 writes to it
-    return job._replace(folder=folder, recorder=recorder)
+    order = backend.agree(lambda: on_disk(job, begin_order, folder) if backend.main else None)
+    return job._replace(folder=folder, recorder=recorder, order=order)
 
 
 def on_disk(job, action, *arguments):
@@ -170,6 +173,18 @@ def begin(job, backend, folder, lock):
         recorder.restore(restored)
     recorder.lost = lost
     return recorder
+
+
+def begin_order(job, folder):
+    """The order of pushes, with the entries that a checkpoint goes on from."""
+    entries = []
+    if job.restored and job.restored[1].get("order"):
+        _, entries = read_order(folder, whole=False)
+        kept = job.restored[1]["order"]
+        if len(entries) < kept:
+            raise DataError(folder / ORDER, f"has {len(entries)} entries, and the checkpoint is of {kept}")
+        entries = entries[:kept]
+    return Order(folder, header(job), entries, job.replayed)
 
 
 def go_back(folder, restored, manifest):

@@ -4,7 +4,7 @@ from math import isfinite
 
 import numpy as np
 
-from dsgd.errors import NonFiniteGradient
+from dsgd.arrays import rng
 from dsgd.state import BAD, HEAD, LOSS, SAMPLES, STOP
 from dsgd.watch import REMEDY
 
@@ -17,14 +17,15 @@ class Local:
         rest: an asynchronous algorithm lets all ranks come to rest every so many steps, so that they can be saved;
             0 for only at the end.  wish: not empty once a signal asked to stop after this step.
         strikes: strike.Strikes, faults on purpose; None without.
+        order: order.Order, of the pushes of a parameter server; None for algorithms without.  seed: the run's.
     """
 
-    def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None):
+    def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None, order=None, seed=0):
         self.comm, self.objective, self.sampler = comm, objective, sampler
         self.computed = 0  # samples whose gradient this rank computed, counted here and nowhere else
         # where its last gradient was not finite: (step, first element of x or -1 for the loss, how many elements)
         self.fault = None
-        self.rest, self.wish, self.strikes = rest, wish, strikes
+        self.rest, self.wish, self.strikes, self.order, self.seed = rest, wish, strikes, order, seed
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 
@@ -36,17 +37,21 @@ class Local:
         """Samples in this worker's part of global batch t; may be 0."""
         return len(self.sampler.part(t, self.comm.worker))
 
+    def draw(self, worker, push):
+        """A numpy Generator for what is decided by chance about this push: a function of the seed and these alone."""
+        return rng(self.seed, "consistency", worker, push)
+
     def batch(self, t):
         """The whole global batch t, a sampling.Batch."""
         return self.sampler.part(t)
 
-    def gradient(self, x, t, scale):
+    def gradient(self, x, t, scale, unless=None):
         """A packet (4 + n,): scale · Σ ∇L(x_i; θ) over this worker's part of global batch t, behind its four numbers.
 
-        The buffer is this rank's and is written again by the next call.
+        The buffer is this rank's and is written again by the next call.   unless: see Comm.compute
         """
         batch = self.sampler.part(t, self.comm.worker)
-        return self.comm.compute(lambda: self._gradient(x, batch, scale), t, self.objective.flops(len(batch)))
+        return self.comm.compute(lambda: self._gradient(x, batch, scale), t, self.objective.flops(len(batch)), unless)
 
     def _gradient(self, x, batch, scale):
         if self._packet is None:
@@ -78,11 +83,6 @@ class Local:
         elif not isfinite(loss):
             self.fault = (t + 1, -1, 1)
         return int(self.fault is not None)
-
-    def refuse_fault(self):
-        """Raise if the last gradient was not finite: for algorithms in which a worker answers for itself."""
-        if self.fault:
-            raise NonFiniteGradient(self.describe_fault(self.comm.rank, self.fault))
 
     def describe_fault(self, rank, fault):
         step, element, elements = map(int, fault)

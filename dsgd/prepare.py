@@ -12,9 +12,12 @@ from dsgd.errors import UsageError
 from dsgd.faults import read_faults
 from dsgd.mlp import MLP
 from dsgd.objectives import Supervised
+from dsgd.optimizers import OPTIMIZERS
+from dsgd.order import read_replayed, text
 from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
+from dsgd.specs import parse
 from dsgd.versions import versions
 
 RESTARTS = "DSGD_RESTARTS"  # environment: how often dsgd.launch has started this run again
@@ -46,6 +49,10 @@ def prepare(config, backend, objective=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
+    if roles.pushes == 1 and not roles.synchronous and len(roles.owners) > 1 and is_layerwise(config.optimizer):
+        raise UsageError(
+            f"--optimizer {config.optimizer} needs whole layers, and no server sees a whole layer's push; use servers=1"
+        )
     if backend.virtual:
         fit_memory(backend.size, objective.layout.size * np.dtype(config.dtype).itemsize)
     sampler = make_sampler(
@@ -67,7 +74,7 @@ def prepare(config, backend, objective=None):
             "give a smaller --log-every, or more steps"
         )
     spans = {"schedule steps": steps} if spans_run(config.schedule) else {}
-    return Job(
+    job = Job(
         config=config,
         algorithm=algorithm,
         options=options,
@@ -80,6 +87,11 @@ def prepare(config, backend, objective=None):
         faults=faults,
         manifest={"config": config.identity(), "ranks": backend.size, "data": data, "versions": versions()} | spans,
     )
+    return job._replace(replayed=read_replayed(job))
+
+
+def is_layerwise(optimizer):
+    return OPTIMIZERS[parse(optimizer, OPTIMIZERS, "optimizer")[0]].layerwise
 
 
 def check_backend(config, backend):
@@ -130,8 +142,8 @@ def scaling(config, roles):
     """The factor of the linear-scaling rule, by the samples of one update (Goyal et al. 2017, section 2.1)."""
     if config.lr_scaling == "none":
         return 1.0
-    samples = config.batch_size if roles.synchronous else config.batch_size / len(roles.workers)
-    return samples / LR_BATCH
+    part = roles.pushes / len(roles.workers) if roles.pushes else 1
+    return config.batch_size * part / LR_BATCH
 
 
 def facts(job):
@@ -144,6 +156,7 @@ def facts(job):
         "output": bool(job.config.output),
         "timeout": job.config.timeout,
         "debug collectives": job.config.debug_collectives,
+        "replayed order": job.replayed and digest(np.frombuffer(text(job.replayed[1]).encode(), np.uint8)),
         "dsgd": dsgd.__version__,
     }
     start = None if job.virtual else digest(job.objective.start(job.config.seed, np.dtype(job.config.dtype)))

@@ -12,7 +12,9 @@ from dsgd.errors import NonFiniteGradient, ReplicasDiffer
 from dsgd.local import Local
 from dsgd.norms import Norms
 from dsgd.optimizers import OPTIMIZERS
+from dsgd.order import Order
 from dsgd.progress import Progress
+from dsgd.records import ORDER
 from dsgd.replicas import differences, hashes
 from dsgd.schedules import make_schedule
 from dsgd.snapshot import hand_in, join, take_out
@@ -40,6 +42,8 @@ class Job(NamedTuple):
     folder: object = None  # where checkpoints go
     recorder: object = None  # rank 0's; None in processes that do not host it
     wish: list = ()  # not empty once a signal asked to stop
+    replayed: tuple | None = None  # (header, entries) of the log whose order is followed
+    order: object = None  # order.Order, rank 0's
 
 
 class Rank:
@@ -52,12 +56,15 @@ class Rank:
     def __init__(self, job, comm, observer):
         self.job, self.comm, self.observer = job, comm, observer
         self.strikes = Strikes(job.faults, comm.rank, job.virtual)
-        self.local = Local(comm, job.objective, job.sampler, job.config.checkpoint_every, job.wish, self.strikes)
+        config, order = job.config, job.order or Order()
+        self.local = Local(
+            comm, job.objective, job.sampler, config.checkpoint_every, job.wish, self.strikes, order, config.seed
+        )
         owned = {rank: (lo, hi) for rank, lo, hi in job.roles.owners}
         self.owner = comm.rank in owned
         self.lo, self.hi = owned.get(comm.rank, (0, job.objective.layout.size))
         self.together = len(job.roles.owners) > 1  # whether x has to be put together from its owners
-        config, epoch = job.config, job.sampler.steps_per_epoch
+        epoch = job.sampler.steps_per_epoch
         self.norms = Norms(job.objective.layout, self.lo, self.hi)
         optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
         self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2)
@@ -110,7 +117,8 @@ class Rank:
             if not alone and (ended or every and self.state.t % every == 0):
                 self._save(last=bool(ended) or self.state.t == job.steps)
                 saved = self.state.t
-        return self._finish(saved, "signal" if stopped else self.progress.ended or "steps")
+        stopped_by = "replay" if job.replayed else "signal"
+        return self._finish(saved, stopped_by if stopped else self.progress.ended or "steps")
 
     def _due(self, t):
         """Whether a record is made at step t, by the number of the step alone."""
@@ -194,10 +202,12 @@ class Rank:
                 "clock": self.comm.clock(),
                 "recorder": self.recorder.save(),
                 "progress": self.progress.state,
+                "order": len(self.local.order.entries),
             }
             arrays = join(parts, self.job.roles.owners, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
+            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""

@@ -14,7 +14,8 @@ from dsgd.errors import UsageError
 from dsgd.folder import start_folder
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
-from dsgd.records import METRICS, SUMMARY, TRACE, write_json, write_text
+from dsgd.order import settings
+from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
 from dsgd.trace import encode, make_events
 
 
@@ -35,6 +36,7 @@ class Result:
     seconds: dict
     folder: Path | None = None
     trace: list | None = field(default=None, repr=False)
+    order: list | None = field(default=None, repr=False)  # of pushes: the entries of order.jsonl
     unsaved: str | None = None
 
     def plot(self):
@@ -81,6 +83,8 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
     began = time.perf_counter()
     if {"steps", "epochs"} <= flags.keys():
         raise UsageError("steps and epochs both say how long to train; give one of them")
+    if flags.get("replay") and not config:
+        flags = settings(flags["replay"], launched=backend is not None) | flags
     config = make(asdict(config or Config()) | flags) if flags or not config else config
     own_backend = backend is None or isinstance(backend, str)
     backend = open_backend(backend, config, world) if own_backend else backend
@@ -122,39 +126,45 @@ def finish(job, backend, done, startup):
         test = last or job.objective.evaluate(done["x"])
         classes = job.objective.classify(done["x"])
     ranks = done["ranks"]
-    summary = {
-        "algorithm": config.algorithm,
-        "backend": backend.name,
-        "ranks": backend.size,
-        "workers": len(job.roles.workers),
-        "processes": backend.processes,
-        "steps": done["step"],
-        "ended_by": done["ended_by"],
-        "epochs": recorder.done / job.objective.samples,
-        "train_loss": recorder.train_loss,
-        "test_loss": test["test_loss"],
-        "test_accuracy": test["test_accuracy"],
-        "test_r2": test.get("test_r2"),
-        "params_sha256": digest(done["x"]),
-        "samples_per_worker": [
-            {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)
-        ],
-        "wall_seconds": time.perf_counter() - recorder.first,
-        "virtual_seconds": done["clock"] if backend.virtual else None,
-        "bytes_sent": int(sum(rank[1] for rank in ranks)),
-        "samples_lost": recorder.lost,
-        "messages_sent": int(sum(rank[0] for rank in ranks)),
-        "gradients": recorder.watch.verdict,
-    } | classes
+    summary = (
+        {
+            "algorithm": config.algorithm,
+            "backend": backend.name,
+            "ranks": backend.size,
+            "workers": len(job.roles.workers),
+            "processes": backend.processes,
+            "steps": done["step"],
+            "ended_by": done["ended_by"],
+            "epochs": recorder.done / job.objective.samples,
+            "train_loss": recorder.train_loss,
+            "test_loss": test["test_loss"],
+            "test_accuracy": test["test_accuracy"],
+            "test_r2": test.get("test_r2"),
+            "params_sha256": digest(done["x"]),
+            "samples_per_worker": [
+                {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])}
+                for i, r in enumerate(job.roles.workers)
+            ],
+            "wall_seconds": time.perf_counter() - recorder.first,
+            "virtual_seconds": done["clock"] if backend.virtual else None,
+            "bytes_sent": int(sum(rank[1] for rank in ranks)),
+            "samples_lost": recorder.lost,
+            "messages_sent": int(sum(rank[0] for rank in ranks)),
+            "gradients": recorder.watch.verdict,
+        }
+        | classes
+        | job.order.summary()
+    )
     seconds = {"start-up": startup} | recorder.seconds
     if job.folder:
         disk.attempt(METRICS, recorder.records.write, done["step"], last=True)
+        disk.attempt(ORDER, job.order.finish, done["step"], last=True)
         disk.attempt(SUMMARY, lambda: write_json(job.folder / SUMMARY, summary), done["step"], last=True)
     if config.trace:
         write_timeline(job, backend, done)
     trace = backend.world.trace if backend.virtual else None
     rows, unsaved = recorder.records.rows, disk.verdict()
-    result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, unsaved)
+    result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, job.order.entries, unsaved)
     if job.folder and not config.no_plot and not unsaved:
         from dsgd.plots.convergence import draw
 

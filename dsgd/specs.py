@@ -1,5 +1,7 @@
 """The one spec grammar: `name:key=value,key=value`, its schema read from keyword-only parameters.
 
+An option whose default is None has to be given; one whose default is ... may be left out, and is None then.
+
 >>> def square(*, side: float = 1.0): ...
 >>> parse("square:side=2", {"square": square})
 ('square', {'side': 2.0})
@@ -45,7 +47,7 @@ def convert(where, text, kind):
 
 
 def parse(spec, table, what="name", schema=lambda part: part):
-    """(name, options) of a spec; options not given have their defaults, and one whose default is None has to be given.
+    """(name, options) of a spec; options not given have their defaults.
 
     Args:
         spec: "name" or "name:key=value,...".
@@ -74,7 +76,7 @@ def parse(spec, table, what="name", schema=lambda part: part):
     for key, value in values.items():
         if value is None:
             raise UsageError(f"{what} {name}: {key}= has to be given")
-    return name, values
+    return name, {key: None if value is ... else value for key, value in values.items()}
 
 
 def build(spec, table, what="name"):

@@ -85,7 +85,7 @@ def _match_messages(calls, members):
             send = sends.get((stream, k))
             if send:  # not where the notes of one of the two ended
                 count += 1
-                held = send.first < receive.first <= send.ended  # the send was not over when the receive was posted
+                held = send.began < receive.first <= send.ended  # its sender was waiting when the receive was posted
                 departure = receive.first if held else send.first
                 for call in (send, receive):
                     call.message, call.departure, call.held = count, departure, held
@@ -96,15 +96,15 @@ def _match_collectives(calls):
     arrivals = {}
     for mine in calls:
         for call in mine:
-            if call.kind not in ("compute", "send", "receive"):
+            if call.kind not in ("compute", "abandoned", "send", "receive"):
                 arrivals.setdefault((call.comm, call.order), []).append((call.began, call.rank))
     return {key: sorted(joined) for key, joined in arrivals.items()}
 
 
 def _slices(call, members, arrivals):
     """[(start, stop, cat, name, args, arrow)] of a call, in order, without waits of no time."""
-    if call.kind == "compute":
-        return [(call.began, call.ended, "compute", "compute", {"step": call.tag}, None)]
+    if call.kind in ("compute", "abandoned"):
+        return [(call.began, call.ended, "compute", call.kind, {"step": call.tag}, None)]
     if call.kind in ("send", "receive"):
         return _message(call, members[call.comm].get(call.peer))
     joined = arrivals[call.comm, call.order]
@@ -123,8 +123,10 @@ def _message(call, peer):
     if call.message and call.kind == "receive" and not call.held:
         args["sent"] = call.departure
     name, parts = f"{call.kind} {'to' if call.kind == 'send' else 'from'} rank {peer}", []
-    if call.kind == "send" and call.returned is not None:  # the rank went on, and waited later
+    if call.kind == "send" and call.returned is not None:  # the rank went on, and may have waited later
         parts, arrow = [(call.first, call.returned, "send", f"i{name}", args, arrow)], None
+        if call.ended == call.began:
+            return parts
     wait = _wait(call.began, data, peer, "its message" if call.kind == "receive" else "its receive")
     return [*parts, *wait, (data, call.ended, call.kind, name, args, arrow)]
 

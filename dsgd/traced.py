@@ -27,8 +27,8 @@ class Log:
     Args:
         clock: seconds, common to all ranks.  limit: calls after which nothing more is noted.
     Attributes:
-        records: [[kind, order, first, returned, began, ended, comm, peer, tag, bytes]], in the order in which the calls
-            ended.  A message's `first` is when its send or receive was started, `order` its place among the sends to
+        records: [[kind, order, first, returned, began, ended, comm, peer, tag, bytes]], in the order in which they were
+            made.  A message's `first` is when its send or receive was started, `order` its place among the sends to
             this peer and tag, or among all receives; `began` is when the rank began to wait for it, and `returned` when
             an isend or irecv was over, None if there was none.  Peers are ranks of the communicator.  A gradient's
             tag is its step, a collective's order its number on the communicator.
@@ -42,10 +42,13 @@ class Log:
         self.begin, self.full = clock(), False
 
     def add(self, *record):
+        """Note a call; returns its record, a list, which may be changed until the run is over."""
+        record = list(record)
         if len(self.records) < self.limit:
             self.records.append(record)
         else:
             self.full = True
+        return record
 
     def pack(self):
         """As JSON has it, for trace.make_events."""
@@ -64,10 +67,11 @@ class Traced:
         log.places[name] = self.rank
         return self
 
-    def compute(self, work, step, flops):
+    def compute(self, work, step, flops, unless=None):
         began = self.log.clock()
-        result = super().compute(work, step, flops)
-        self.log.add("compute", 0, began, None, began, self.log.clock(), self.name, self.rank, step + 1, 0)
+        result = super().compute(work, step, flops, unless and unless.request)
+        kind = "compute" if result is not None else "abandoned"
+        self.log.add(kind, 0, began, None, began, self.log.clock(), self.name, self.rank, step + 1, 0)
         return result
 
     def isend(self, x, dest, tag=0, header=Header()):
@@ -75,13 +79,15 @@ class Traced:
             return super().isend(x, dest, tag, header)
         began, order = self.log.clock(), self._next_send(dest, tag)
         request = super().isend(x, dest, tag, header)
-        return Pending(self, "send", request, order, began, dest, tag, x.nbytes)
+        returned = self.log.clock()
+        record = self.log.add("send", order, began, returned, returned, returned, self.name, dest, tag, x.nbytes)
+        return Sending(self.log, request, record)
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
         if self._inside:
             return super().irecv(source, tag)
         began, order = self.log.clock(), self._next_receive()
-        return Pending(self, "receive", super().irecv(source, tag), order, began, source, tag, 0)
+        return Receiving(self, super().irecv(source, tag), (order, began, self.log.clock()), (source, tag))
 
     def send(self, x, dest, tag=0, header=Header()):
         began, order = self.log.clock(), self._next_send(dest, tag)
@@ -94,7 +100,7 @@ class Traced:
             message = self._alone(super().recv, source, tag, timeout)
             return message
         finally:  # without a message where the time was up
-            self._note_receive(message, order, began, None, began, source, tag)
+            self.note_receive(message, (order, began, None), began, (source, tag))
 
     def wait_any(self, requests):
         began = self.log.clock()
@@ -129,11 +135,10 @@ class Traced:
         self.log.posted += 1
         return self.log.posted - 1
 
-    def _note_receive(self, message, order, first, returned, began, source, tag):
-        nbytes = None  # nothing came
-        if message is not None:
-            source, tag, nbytes = message.source, message.tag, message.data.nbytes
-        self.log.add("receive", order, first, returned, began, self.log.clock(), self.name, source, tag, nbytes)
+    def note_receive(self, message, started, began, wanted):
+        """A receive is over.   started: (order, first, returned).  wanted: (source, tag), told if no message came"""
+        got = (*wanted, None) if message is None else (message.source, message.tag, message.data.nbytes)
+        self.log.add("receive", *started, began, self.log.clock(), self.name, *got)
 
     def _meet(self, kind, arguments, options):
         self._calls += 1
@@ -145,28 +150,34 @@ class Traced:
         return result
 
 
-class Pending:
-    """A send or receive under way, whose end is noted when somebody has waited for it."""
+class Sending:
+    """An isend under way; when somebody has waited for it, its record says so."""
 
-    def __init__(self, comm, kind, request, order, first, peer, tag, nbytes):
-        self.comm, self.kind, self.request = comm, kind, request
-        self.order, self.first, self.peer, self.tag, self.nbytes = order, first, peer, tag, nbytes
-        self.returned = comm.log.clock()
+    def __init__(self, log, request, record):
+        self.log, self.request, self.record = log, request, record
+
+    def wait(self):
+        began = self.log.clock()
+        self.note(self.request.wait(), began)
+
+    def note(self, result, began):
+        self.record[4:6] = began, self.log.clock()
+
+
+class Receiving:
+    """An irecv under way, which is noted when somebody has waited for it.   started, wanted: see Traced.note_receive"""
+
+    def __init__(self, comm, request, started, wanted):
+        self.comm, self.request, self.started, self.wanted = comm, request, started, wanted
 
     def wait(self):
         began = self.comm.log.clock()
-        result = self.request.wait()
-        self.note(result, began)
-        return result
+        message = self.request.wait()
+        self.note(message, began)
+        return message
 
-    def note(self, result, began):
-        """The request is done, with this result, since the rank began to wait for it."""
-        log, comm = self.comm.log, self.comm
-        if self.kind == "receive":
-            comm._note_receive(result, self.order, self.first, self.returned, began, self.peer, self.tag)
-        else:
-            started = self.order, self.first, self.returned
-            log.add("send", *started, began, log.clock(), comm.name, self.peer, self.tag, self.nbytes)
+    def note(self, message, began):
+        self.comm.note_receive(message, self.started, began, self.wanted)
 
 
 def _size(argument):

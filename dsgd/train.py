@@ -32,7 +32,7 @@ def main(argv, backend=None):
     config = config.settle(backend.size if backend else max(1, config.simulate))
     if not config.output and not config.resume:
         config = replace(config, output=f"runs/*-{config.algorithm.partition(':')[0]}")  # * becomes a number
-    wish, restore_signals = stop_on_signal(config, launched=backend is not None)
+    wish, restore_signals = stop_on_signal(launched=backend is not None)
     try:
         result = run(config, backend=backend, wish=wish, announce=announce if first and not config.quiet else None)
     finally:
@@ -53,11 +53,11 @@ def main(argv, backend=None):
     return (wish[0] if wish else STOPPED) if stopped else 0
 
 
-def stop_on_signal(config, launched):
+def stop_on_signal(launched):
     """(wish, undo): the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP is a wish to stop after the step; the second ends at once.
 
     The wish is the exit code: 130 or 143, 129 for SIGHUP, a closed terminal.  SIGUSR1 is what job schedulers send before
-    they end a job.  Only synchronous algorithms agree on a step to stop at; an asynchronous run is ended by the first.
+    they end a job.
 
     Args:
         launched: whether a launcher started this rank, which may then be waiting inside MPI.
@@ -81,13 +81,12 @@ def stop_on_signal(config, launched):
         undo()
         undo_second()
 
-    if config.parse_algorithm()[1].get("consistency") != "asp":
-        heard = [number for number in codes if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
-        before = {number: signal.signal(number, handle) for number in heard}
-        if launched:
-            from dsgd.mpi.launch import end_on_second_signal
+    heard = [number for number in codes if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, handle) for number in heard}
+    if launched:
+        from dsgd.mpi.launch import end_on_second_signal
 
-            undo_second = end_on_second_signal(codes)
+        undo_second = end_on_second_signal(codes)
     return wish, undo_all
 
 
@@ -96,12 +95,7 @@ def announce(job, backend):
     config, workers = job.config, len(job.roles.workers)
     classes = job.objective.data.classes
     if not job.roles.synchronous:
-        print(
-            f"asynchronous: each push moves x by eta times the average over its worker's own batch, with eta = "
-            f"{config.lr} as given, not rescaled; the {workers} pushes of a clock move x about as far as {workers} "
-            "synchronous steps",
-            flush=True,
-        )
+        print(f"asynchronous: {step_of(job)}", flush=True)
     if config.faults:
         print(f"faults on purpose: {config.faults}", flush=True)
     sizes = getattr(job.sampler, "sizes", None)
@@ -124,6 +118,17 @@ def announce(job, backend):
     )
 
 
+def step_of(job):
+    """What an asynchronous step size means."""
+    workers, together = len(job.roles.workers), job.roles.pushes
+    if together > 1:
+        return f"each update moves x by eta times the average of {together} pushes of the {workers} workers"
+    return (
+        f"each push moves x by eta times the average over its worker's own batch, with eta = {job.config.lr} as given, "
+        f"not rescaled; the {workers} pushes of a clock move x about as far as {workers} synchronous steps"
+    )
+
+
 def report(result):
     """Where the time went; last of all accuracy, hash, folder, and what ended the run."""
     summary = result.summary
@@ -143,6 +148,7 @@ def report(result):
         "convergence": "converged at step {}",
         "signal": "stopped at step {}",
         "divergence": "diverged at step {}",
+        "replay": "the log ends at step {}",
     }
     end = ended[summary["ended_by"]].format(summary["steps"])
     print(f"{score}, parameters sha256 {summary['params_sha256'][:16]}, {result.folder}, {end}", flush=True)

@@ -43,10 +43,13 @@ class Messages:
     def empty(self, n):
         return np.empty(n, self.dtype)
 
+    def copy(self, x):
+        return self._pool.copy(x)
+
     def clock(self):
         return MPI.Wtime() - self._began
 
-    def compute(self, work, step, flops):
+    def compute(self, work, step, flops, unless=None):
         ACTIVITY.step = step + 1
         ACTIVITY.calls += 1
         return work()

@@ -4,7 +4,6 @@ A push that was computed on version v of x and went into version w is w âˆ’ 1 âˆ
 """
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dsgd.order import read_order
 from dsgd.plots.style import COLOURS, STYLE
-from dsgd.records import DataError
-
-ORDER = "order.jsonl"
+from dsgd.records import ORDER, DataError
 
 
 def figure(runs):
@@ -56,20 +54,14 @@ def read(folder):
     Raises:
         DataError: there is no log of the order, or nothing was applied, or it is damaged.
     """
-    path, pushes = Path(folder) / ORDER, []
-    why = "an asynchronous parameter-server run with an --output writes one"
+    path = Path(folder) / ORDER
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            entry = json.loads(line)
-            if isinstance(entry, list):
-                worker, _, pulled, into = entry
-                pushes += [(worker, into - 1 - pulled)] if into else []
-    except OSError as error:
-        raise DataError(path, error.strerror or error, why) from None
+        pushes = [entry for entry in read_order(path, whole=False)[1] if isinstance(entry, list)]
+        pushes = [(worker, into - 1 - pulled) for worker, _, pulled, into in pushes if into > 0]
     except (ValueError, TypeError):
-        raise DataError(path, f"line {number} is damaged", "remove it and what follows") from None
+        raise DataError(path, "is damaged: a push is worker, number, version pulled, version gone into") from None
     if not pushes:
-        raise DataError(path, "holds no push that was applied", why)
+        raise DataError(path, "holds no push that was applied", "runs of a parameter server leave some")
     return pushes
 
 

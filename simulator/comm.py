@@ -38,18 +38,33 @@ class SimComm:
     def empty(self, n):
         return np.empty(n, self.dtype)
 
+    def copy(self, x):
+        return self.world.pool.copy(x)
+
     def clock(self):
         return self.world.kernel.now
 
-    def compute(self, work, step, flops):
+    def compute(self, work, step, flops, unless=None):
         effect = Compute(self.world_rank, step, flops)
         self.world.note(effect)
         kernel = self.world.kernel
         done = kernel.now + self._slowness * self.group.network.compute(*effect)
+        if unless:
+            return self._compute_unless(unless, work, effect, done)
         if not kernel.advance(done):  # others have something to do meanwhile
             kernel.at(done, self.world.resume, self.world_rank, None)
             self.world.suspend(self.world_rank, effect)
         return work()
+
+    def _compute_unless(self, request, work, effect, done):
+        """Whichever comes first: the end of the work, or the message of the request."""
+        if not request.done:
+            timer = SimRequest(self, effect)
+            self.world.kernel.at(done, timer.finish, None)
+            timer.waiter = request.waiter = self.world_rank
+            self.world.suspend(self.world_rank, effect)
+            timer.waiter = request.waiter = None
+        return None if request.done else work()
 
     # --- point to point
 

@@ -21,12 +21,12 @@ MODULES = {
 
 # The table.  A name stands for the module and all that is in it; "stdlib" for the standard library.
 MAY_IMPORT_ONLY = {
-    "dsgd.algorithms": "dsgd.algorithms dsgd.comm dsgd.collectives dsgd.layout dsgd.mlp dsgd.state numpy typing math",
+    "dsgd.algorithms": "dsgd.algorithms dsgd.comm dsgd.collectives dsgd.errors dsgd.layout dsgd.mlp dsgd.specs dsgd.state numpy typing math functools collections",
     "dsgd.arrays": "numpy threading cupy",
     "dsgd.layout": "math",
     "dsgd.layers": "dsgd.arrays math typing",
     "dsgd.mlp": "dsgd.arrays dsgd.layers dsgd.layout dsgd.specs numpy math typing copy",
-    "dsgd.plots": "dsgd.plots dsgd.records dsgd.timeline matplotlib stdlib",
+    "dsgd.plots": "dsgd.plots dsgd.order dsgd.records dsgd.timeline matplotlib stdlib",
     "dsgd.timeline": "stdlib",
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",

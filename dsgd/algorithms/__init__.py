@@ -10,7 +10,7 @@ from dsgd.algorithms.data_parallel import data_parallel
 from dsgd.algorithms.dsgd import dsgd
 from dsgd.algorithms.grouped import grouped, one_server
 from dsgd.algorithms.model_parallel import layers_in_order, model_parallel
-from dsgd.algorithms.parameter_server import dedicated_servers, parameter_server
+from dsgd.algorithms.parameter_server import is_synchronous, parameter_server, servers_and_workers
 from dsgd.algorithms.roles import centralised, everyone_works
 from dsgd.algorithms.sgd import sgd
 
@@ -20,13 +20,14 @@ class Algorithm(NamedTuple):
     roles: object = everyone_works  # (size, objective, **options) -> comm.Roles, or ValueError: why it cannot be
     sums: str = "allreduce"  # how it sums over workers: allreduce, reduce or none; this decides what --reduction may be
     replicas: bool = True  # whether all workers hold the same x after a step
+    synchronous: object = lambda **options: True  # (**options) -> whether all ranks make each step together
 
 
 ALGORITHMS = {
     "sgd": Algorithm(sgd, centralised, sums="none"),
     "data-parallel": Algorithm(data_parallel),
     "dsgd": Algorithm(dsgd, sums="reduce"),
-    "parameter-server": Algorithm(parameter_server, dedicated_servers, sums="none"),
+    "parameter-server": Algorithm(parameter_server, servers_and_workers, sums="none", synchronous=is_synchronous),
     "grouped": Algorithm(grouped, one_server),
     "model-parallel": Algorithm(model_parallel, layers_in_order, sums="none", replicas=False),
 }

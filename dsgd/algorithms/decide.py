@@ -1,0 +1,148 @@
+"""What the first server does next: from the pushes and pulls that have come, by the consistency model.
+
+    a push comes      → it is taken, dropped if it is late, or rejected if it is not finite or no vector like x
+    K are together    → update
+    a pull waits      → it is answered as soon as the model releases the worker, and the budget has a push for it
+    all pulls wait    → update with what there is, or stand still: a cut, where a run can be saved, or end
+
+A run has N · steps pushes (steps updates, if the model goes by rounds); between two cuts there are as many as
+`--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
+
+Reference: Li et al. 2014 (OSDI), section 3.5, tasks wait for those they depend on, at the server.
+Exact when: the order of arrival is the same: then the actions are the same.
+"""
+
+from collections import deque
+from math import isfinite
+
+import numpy as np
+
+from dsgd.algorithms.consistency import Progress
+from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, STAND, TAKE, UPDATE
+from dsgd.errors import NonFiniteGradient
+from dsgd.state import BAD, HEAD, STOP
+
+
+class Decider:
+    """The source of the first server's actions.
+
+    Args:
+        between: steps from one cut to the next.  steps: in the whole run.  own: State.own, for what outlasts a cut.
+    """
+
+    def __init__(self, local, model, workers, *, between, steps, own, t):
+        self.local, self.model, self.between, self.steps = local, model, between, steps
+        # pushes of each worker that were handled
+        self._clocks = own.setdefault("clocks", np.full(workers, t))
+        self.clocks = dict(enumerate(self._clocks.tolist()))
+        self.unit = 1 if model.of == "round" else workers
+        self.actions, self.undecided, self.groups = deque(), deque(), {}
+        self.stopping = False
+        self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
+        self.goal = self.granted = None  # set when the workers start
+        self.in_a_row = 0  # pushes rejected since one was good
+
+    def came(self, worker, key):
+        """A push is there."""
+        self.undecided.append((worker, key))
+
+    def asked(self, worker):
+        """A pull waits."""
+        self.fresh.append(worker)
+
+    def next(self, server):
+        """The next action, or None if there is nothing to do until a message comes."""
+        if self.goal is None:
+            self._start(server)
+        if not self.actions:
+            self._decide(server)
+        return self.actions.popleft() if self.actions else None
+
+    def _start(self, server):
+        """All workers start, each with a push that is granted."""
+        done = self._done(server)
+        self.goal = min((done // self.unit // self.between + 1) * self.between, self.steps) * self.unit
+        self.granted = server.handled + len(self.clocks)
+
+    def _done(self, server):
+        return server.version if self.model.of == "round" else server.handled
+
+    def _decide(self, server):
+        if self.undecided:
+            return self._sort(server, *self.undecided.popleft())
+        for worker in self._released(server):
+            self.granted += 1
+            self.actions.append((ANSWER, worker, 0, 0))
+        if self.actions or not self._quiet(server):
+            return
+        if self.groups:
+            return self._together(min(self.groups))
+        self.actions.append((STAND, 0, 0, int(self.stopping)))
+        self.goal = self.seen = None
+
+    def _quiet(self, server):
+        """Whether nobody computes anything that will be applied."""
+        return len(server.waiting) == len(self.clocks) or self.model.cancel and server.version == self.goal
+
+    def _sort(self, server, worker, key):
+        """What is done with a push."""
+        message = server.pushes[worker, key]
+        self.clocks[worker] += 1
+        self._clocks[worker] += 1
+        problem = None if self.model.synchronous else fault(message.data, server.whole)
+        if problem:
+            return self._reject(worker, key, problem)
+        self.in_a_row = 0
+        if message.data[STOP] or self.local.wish:
+            self._stop(server)
+        if self.model.of == "round" and message.header.version < server.version:
+            return self.actions.append((DROP, worker, key, 0))
+        group = self.groups.setdefault(MEAN if self.model.of == "any" else key, [])
+        group.append((worker, key))
+        if len(group) == self.model.collect:
+            self._together(key if self.model.of == "clock" else next(iter(self.groups)))
+
+    def _together(self, key):
+        """The pushes of a group make an update; under `cancel` everyone goes on with it."""
+        self.actions.extend((TAKE, worker, push, 0) for worker, push in self.groups.pop(key))
+        self.actions.append((UPDATE, 0, key, 0))
+
+    def _reject(self, worker, key, problem):
+        self.in_a_row += 1
+        self.local.order.reject(worker, problem)
+        if self.in_a_row >= len(self.clocks):
+            raise NonFiniteGradient(
+                f"the last {self.in_a_row} pushes were rejected, that of worker {worker}: {problem}"
+            )
+        self.actions.append((REJECT, worker, key, 0))
+
+    def _stop(self, server):
+        """The step under way is the last: as many pushes are granted as it still has."""
+        if not self.stopping:
+            self.stopping = True
+            under_way = self._done(server) + 1 if self.model.of == "round" else self.granted
+            self.goal = min(self.goal, -(-under_way // self.unit) * self.unit)
+
+    def _released(self, server):
+        """The workers that may go on, of those that wait; under `cancel` all of them may, with a new version."""
+        slowest, fresh = min(self.clocks.values()), [worker for worker in self.fresh if worker in server.waiting]
+        seen, self.fresh = (server.version, slowest, server.handled if self.model.pairwise else 0), []
+        waiting = fresh if seen == self.seen else list(self.clocks if self.model.cancel else server.waiting)
+        if not waiting:
+            return
+        self.seen = seen
+        collected = {worker for group in self.groups.values() for worker, _ in group}
+        now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw)
+        for worker in waiting:
+            left = server.version < self.goal if self.model.of == "round" else self.granted < self.goal
+            if left and self.model.release(worker, now):
+                yield worker
+
+
+def fault(push, x):
+    """What is wrong with a push, for a range of x behind its four numbers; None if nothing is."""
+    if push.shape != x.shape or push.dtype != x.dtype:
+        return f"{len(push) - HEAD} numbers of {push.dtype}, where the server holds {len(x) - HEAD} of {x.dtype}"
+    if push[BAD] or not isfinite(np.dot(push[HEAD:], push[HEAD:])):
+        return "its gradient is not finite"
+    return None

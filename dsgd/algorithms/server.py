@@ -1,0 +1,205 @@
+"""A server of parameters: one key range of x, the pushes that have come, and one order in which all servers apply them.
+
+    x ← x − η · (m / samples) Σ_{pushes of the update, in tree order} g      then the version of x is one higher
+
+A server executes a stream of actions: take a push, drop one, update, answer a worker, let everyone stand still.  The
+first server decides them from what has come (decide.py), and tells them to the others; in a replay it reads them from
+the log of another run.  So all servers apply one order, a worker gets all ranges of x at one version, and the log of the
+first server is what the bits of a run depend on, beside its configuration.
+
+Reference: Li et al. 2014 (OSDI), "Scaling distributed machine learning with the parameter server".
+Exact when: all pushes of a version make an update: any number of servers is data-parallel, to the bit.
+"""
+
+from collections import deque
+
+import numpy as np
+
+from dsgd.collectives import tree_sum
+from dsgd.comm import Header
+from dsgd.state import ALONE, HEAD, SAMPLES, STOP
+
+PULL, PUSH, PARAMETERS, REST, ORDER = 1, 2, 3, 4, 5  # tags; REST: parameters, and everyone stands still
+TAKE, DROP, REJECT, UPDATE, ANSWER, STAND = range(6)  # actions: (kind, worker, key of the push, number)
+MEAN = -1  # the key of an update that is the mean of its pushes, and not a sum over one global batch
+
+
+class Server:
+    """One server.
+
+    Args:
+        model: consistency.Model.  source: what gives the next action: decide.Decider, or Told.
+        update: (x, g, lr) -> None, one update of the own range.
+
+    Attributes:
+        pushes: {(worker, key): Message} that came and are not in x yet.  waiting: {worker: None}, whose pull waits.
+        held: {worker: version} that each was given last.  group: [(worker, Message)] of the next update.
+    """
+
+    def __init__(self, comm, local, state, model, source, update, schedule):
+        self.comm, self.local, self.state, self.model = comm, local, state, model
+        self.source, self.update, self.schedule = source, update, schedule
+        self.first, self.others = comm.rank == comm.servers[0], comm.servers[1:]
+        self.number = {rank: worker for worker, rank in enumerate(comm.workers)}
+        self.whole = state.packet if self.first else state.x  # the first server's messages have four numbers in front
+        # versions made, pushes handled
+        self.counts = state.own.setdefault("server", np.array([state.t, state.t * len(comm.workers)]))
+        self.pushes, self.waiting, self.group = {}, {}, []
+        self.held = dict.fromkeys(range(len(comm.workers)), self.version)
+        self.resting = False
+        self._told, self._copy = [], None
+        self._sending, self._telling = {}, {}  # worker, server -> request
+        self._total = comm.empty(len(self.whole)) if model.averages else None
+
+    @property
+    def version(self):
+        """Updates made."""
+        return int(self.counts[0])
+
+    @property
+    def handled(self):
+        """Pushes taken, dropped or rejected."""
+        return int(self.counts[1])
+
+    def step(self, handled):
+        """t: updates by rounds, else clocks of N pushes."""
+        return self.version if self.model.of == "round" else handled // len(self.comm.workers)
+
+    def hear(self, message):
+        """Put away a message; act() does what follows from it."""
+        if message.tag == ORDER:
+            self.source.actions.extend(map(tuple, message.data.reshape(-1, 4).tolist()))
+            return
+        worker, header = self.number[message.source], message.header
+        if message.tag == PULL:
+            if header.version == self.held[worker]:  # otherwise its answer is on the way
+                self.waiting[worker] = None
+                self.source.asked(worker)
+        else:
+            key = header.version if self.model.of == "round" else header.push
+            self.pushes[worker, key] = message
+            self.source.came(worker, key)
+
+    def act(self):
+        """Execute all actions that there are; yields after each update of an asynchronous model, with the others told."""
+        while action := self.source.next(self):
+            kind, worker, key, number = action
+            if kind == TAKE:
+                self.group.append((worker, self.pushes.pop((worker, key))))
+                self.counts[1] += 1
+            elif kind in (DROP, REJECT):
+                self._log(worker, self.pushes.pop((worker, key)), 0 if kind == DROP else -1)
+                self.counts[1] += 1
+                self.state.t = self.step(self.handled)
+            elif kind == UPDATE:
+                action = (UPDATE, 0, key, self._update(key, number))
+            elif kind == ANSWER:
+                self._answer(worker, PARAMETERS)
+            self._told.append(action)
+            if kind == STAND:
+                return self._stand(number)
+            if kind == UPDATE and not self.model.synchronous:
+                self._tell()
+                yield ALONE
+        self._tell()
+
+    def _update(self, key, samples):
+        """x ← x − η · average of the group; returns the samples in it, which only the first server can add up."""
+        group, self.group = sorted(self.group, key=lambda push: push[0]), []
+        lr = self.schedule(self.step(self.handled - len(group)))
+        parts = [message.data for _, message in group]
+        total = tree_sum(parts, out=self._total) if self.model.averages else parts[0]
+        g = total[HEAD:] if self.first else total
+        samples = int(total[SAMPLES]) if self.first else samples
+        factor = 1 / len(parts) if key == MEAN else self.local.samples(key) / max(1, samples)
+        if factor != 1:  # less than the whole batch has come
+            np.multiply(g, factor, out=g)
+        self.update(self.state.x, g, lr)
+        self.counts[0] += 1
+        self.state.t, self._copy = self.step(self.handled), None
+        for worker, message in group:
+            self._log(worker, message, self.version)
+        if self.first:
+            self.state.packet[:HEAD] = total[:HEAD]
+            if not self.model.synchronous:
+                self.state.agree(self.state.packet)
+        return samples
+
+    def _log(self, worker, message, into):
+        if self.first:
+            self.local.order.add([worker, message.header.push, message.header.version, into])
+
+    def _answer(self, worker, tag):
+        """Send x; all who get this version share one copy of it."""
+        if self._copy is None:
+            self._copy = self.comm.copy(self.whole)
+        if worker in self._sending:  # it has that one: it has pushed since
+            self._sending.pop(worker).wait()
+        self.waiting.pop(worker, None)
+        self.held[worker] = self.version
+        header = Header(self.version, self.state.t)
+        self._sending[worker] = self.comm.isend(self._copy, self.comm.workers[worker], tag, header)
+
+    def _stand(self, stop):
+        """Everyone gets this version, and what was agreed: bsp's four numbers, else whether this is the end."""
+        state = self.state
+        if self.first:
+            if not self.model.synchronous:
+                state.packet[:HEAD], self._copy = 0, None
+                state.packet[STOP] = stop
+            head = np.array(state.packet[:HEAD], np.float64)
+            self._told.append(tuple(head.view(np.int64).tolist()))
+            self.local.order.add({"rest": self.version, "step": state.t})
+        else:
+            head = np.array(self.source.actions.popleft(), np.int64).view(np.float64)
+        self._tell()
+        for worker in list(self.held):
+            self._answer(worker, REST)
+        self.resting = True
+        state.agree(head)
+
+    def settle(self):
+        """Wait until everyone has what was sent to it."""
+        for sending in (self._sending, self._telling):
+            while sending:
+                sending.popitem()[1].wait()
+
+    def _tell(self):
+        """The other servers do the same."""
+        if self._told and self.first:
+            rows = np.array(self._told, np.int64).ravel()
+            for server in self.others:
+                if server in self._telling:
+                    self._telling.pop(server).wait()
+                self._telling[server] = self.comm.isend(rows, server, ORDER)
+        self._told = []
+
+
+class Told:
+    """Actions that somebody else has decided: the first server, or, in a replay, another run.
+
+    Args:
+        actions: those that are known from the start.  patient: whether pulls are to be seen before they are answered.
+    """
+
+    def __init__(self, actions=(), patient=False):
+        self.actions, self.patient = deque(actions), patient
+
+    def came(self, worker, key):
+        """A push is there: it waits until its turn comes."""
+
+    def asked(self, worker):
+        """A pull waits, until its turn comes."""
+
+    def next(self, server):
+        """The next action, or None as long as what it is about has not come."""
+        if not self.actions:
+            return None
+        kind, worker, key, _ = self.actions[0]
+        if kind in (TAKE, DROP, REJECT) and (worker, key) not in server.pushes:
+            return None
+        if self.patient and kind == ANSWER and worker not in server.waiting:
+            return None
+        if self.patient and kind == STAND and len(server.waiting) < len(server.held):
+            return None
+        return self.actions.popleft()

@@ -16,7 +16,7 @@ from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
 from dsgd.order import settings
 from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
-from dsgd.trace import encode, make_events
+from dsgd.trace import cut_short, encode, make_events
 
 
 @dataclass
@@ -179,11 +179,11 @@ def finish(job, backend, done, startup):
 
 def write_timeline(job, backend, done):
     """trace.json of all ranks; what did not fit is told of."""
-    events, full = make_events(done["logs"], job.roles)
-    facts = {"algorithm": job.config.algorithm, "backend": backend.name, "virtual": backend.virtual}
-    text = encode(events, facts | {"clock error (s)": backend.clock_error})
+    facts = {"algorithm": job.config.algorithm, "backend": backend.name, "clock error (s)": backend.clock_error}
+    facts["first step"] = job.restored[1]["step"] + 1 if job.restored else 1
+    text = encode(make_events(done["logs"], job.roles), facts)
     job.recorder.disk.attempt(TRACE, lambda: write_text(job.folder / TRACE, text), done["step"], last=True)
-    if full:
+    if full := cut_short(done["logs"]):
         say(
             f"{job.folder / TRACE} does not reach the end of the run: rank {full[0]} made too many calls; trace fewer steps"
         )

@@ -12,13 +12,19 @@ COMMUNICATE = ("send", "receive", "collective")
 
 
 class Span(NamedTuple):
-    """A slice of a rank's track.   peer: a rank, None without one.  sent: when the message that was received set out"""
+    """A slice of a rank's track.
+
+    Attributes:
+        peer: a rank; None without one.  sent: when the message that was received set out; None where it was waiting for us.
+        step: of a gradient that was computed, from 1.
+    """
 
     start: int
     stop: int
     kind: str  # compute, wait, send, receive or collective
     peer: int | None = None
     sent: int | None = None
+    step: int | None = None
 
 
 class Leg(NamedTuple):
@@ -37,9 +43,9 @@ def read_spans(events):
     for event in events:
         if event["ph"] == "X":
             ts, args, sent = event["ts"], event["args"], event["args"].get("sent")
-            stop = _nanoseconds(ts + event["dur"])
-            span = Span(_nanoseconds(ts), stop, event["cat"], args.get("peer"), sent and _nanoseconds(sent))
-            spans[event["tid"]].append(span)
+            step = None if event["name"] == "abandoned" else args.get("step")
+            start, stop, sent = _nanoseconds(ts), _nanoseconds(ts + event["dur"]), sent and _nanoseconds(sent)
+            spans[event["tid"]].append(Span(start, stop, event["cat"], args.get("peer"), sent, step))
     return spans
 
 
@@ -67,6 +73,11 @@ def split_time(spans, start, stop):
             times[rank][kind] += _overlap(span, start, stop)
         times[rank]["other"] = stop - start - times[rank].total()
     return times
+
+
+def count_gradients(spans, start, stop):
+    """How many were computed; where a rank computes one in parts, the parts of a step count as one."""
+    return len({(rank, s.step) for rank, mine in spans.items() for s in mine if s.step and start < s.stop <= stop})
 
 
 def find_blockers(spans, start, stop):

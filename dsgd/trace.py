@@ -21,27 +21,27 @@ FORMAT = 1
 
 
 def make_events(logs, roles):
-    """([event], [rank that noted no more at some point]) of all ranks' logs, each as traced.Log.pack() gives it.
+    """Yields the events of all ranks' logs, each as traced.Log.pack() gives it.   roles: comm.Roles, which name the tracks
 
-    Args:
-        roles: comm.Roles, which name the tracks.
+    Where a rank had more calls than it may note, all end with its last one.
     """
     begin = min(log["begin"] for log in logs)
-    full = [rank for rank, log in enumerate(logs) if log["full"]]
-    end = min((logs[rank]["records"][-1][5] for rank in full), default=float("inf"))
+    end = min((logs[rank]["records"][-1][5] for rank in cut_short(logs)), default=float("inf"))
     calls = [[Call(rank, record) for record in log["records"]] for rank, log in enumerate(logs)]
     calls = [[call for call in mine if call.ended <= end] for mine in calls]
     members = _members(logs)
     _match_messages(calls, members)
     arrivals = _match_collectives(calls)
-    events = _names(len(logs), roles)
+    yield from _names(len(logs), roles)
     for rank, mine in enumerate(calls):
-        slices = []
-        for call in mine:
-            slices += _slices(call, members, arrivals)
+        slices = [part for call in mine for part in _slices(call, members, arrivals)]
         for start, stop, *rest in sorted(slices, key=lambda part: part[:2]):
-            events += _event(rank, begin, start, stop, *rest)
-    return events, full
+            yield from _event(rank, begin, start, stop, *rest)
+
+
+def cut_short(logs):
+    """[rank that had more calls than it may note]"""
+    return [rank for rank, log in enumerate(logs) if log["full"]]
 
 
 class Call:

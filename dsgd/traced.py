@@ -7,7 +7,7 @@ from collections import Counter
 
 from dsgd.comm import ANY_SOURCE, ANY_TAG, Header
 
-LIMIT = 1_000_000  # calls of all ranks together: about 200 MB of JSON
+LIMIT = 500_000  # calls of all ranks together: about 140 MB of JSON
 COLLECTIVES = (
     "bcast",
     "reduce",

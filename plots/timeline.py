@@ -16,8 +16,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from dsgd import timeline
+from dsgd.order import read_order, staleness
 from dsgd.plots.style import COLOURS, STYLE
-from dsgd.records import TRACE, DataError
+from dsgd.records import ORDER, TRACE, DataError
 
 PICTURE = "timeline.png"
 KINDS = {"compute": COLOURS[0], "wait": "#dddddd", "send": COLOURS[4], "receive": COLOURS[2], "collective": COLOURS[3]}
@@ -86,58 +87,67 @@ def _arrows(axes, spans, first, last):
             axes.annotate("", *ends, arrowprops=line, annotation_clip=False, clip_on=True)
 
 
-def table(events, start=0.0, stop=None):
-    """[line]: time of each rank, gradients a second, and who sets the pace."""
+def table(events, start=0.0, stop=None, applied=None):
+    """[line]: where the time of each rank went, gradients a second, and who sets the critical path.
+
+    Args:
+        applied: how many gradients were, where that was logged; else it is all of them.
+    """
     spans, names = timeline.read_spans(events), timeline.read_names(events)
     first, last = _window(spans, start, stop)
-    whole = last - first
-    times, blocked = timeline.split_time(spans, first, last), timeline.find_blockers(spans, first, last)
+    whole, blocked = last - first, timeline.find_blockers(spans, first, last)
     width = max(map(len, names.values()))
     lines = [f"{'':{width}}  compute     wait  communicate    other  waits longest for"]
-    for rank, time in times.items():
-        parts = [f"{time[kind] / whole:{size}.1%}" for kind, size in zip(timeline.SHARES, (7, 7, 11, 7))]
-        longest = max(
-            (peer for waiting, peer in blocked if waiting == rank), key=lambda p: blocked[rank, p], default=None
-        )
-        peer = (
-            ""
-            if longest is None or not blocked[rank, longest]
-            else f"rank {longest} ({blocked[rank, longest] / whole:.1%})"
-        )
-        lines.append(f"{names[rank]:{width}}  {'  '.join(parts)}  {peer}".rstrip())
-    return [*lines, *_pace(spans, names, first, last)]
+    for rank, time in timeline.split_time(spans, first, last).items():
+        parts = "  ".join(f"{time[kind] / whole:{size}.1%}" for kind, size in zip(timeline.SHARES, (7, 7, 11, 7)))
+        waits = {peer: wait for (waiting, peer), wait in blocked.items() if waiting == rank and wait}
+        longest = max(waits, key=waits.get, default=None)
+        peer = "" if longest is None else f"rank {longest} ({waits[longest] / whole:.1%})"
+        lines.append(f"{names[rank]:{width}}  {parts}  {peer}".rstrip())
+    gradients, seconds = timeline.count_gradients(spans, first, last), EngFormatter("s", places=2)(whole / NANO)
+    counted = {"computed": gradients} if applied is None else {"computed": gradients, "applied": applied}
+    lines.append(f"gradients in {seconds}: " + _rates(counted, whole))
+    return [*lines, _pace(spans, names, first, last)]
+
+
+def _rates(counted, whole):
+    return ", ".join(f"{count} {what}, {count / whole * NANO:.4g} a second" for what, count in counted.items())
 
 
 def _pace(spans, names, first, last):
-    """Gradients a second, and whether a rank or the network sets the critical path."""
-    seconds = (last - first) / NANO
-    gradients = sum(span.kind == "compute" and first < span.stop <= last for mine in spans.values() for span in mine)
-    yield f"{gradients} gradients in {EngFormatter('s', places=2)(seconds)}: {gradients / seconds:.4g} a second"
+    """Whether a rank or the network sets the critical path."""
     busy, messages = timeline.share_path(timeline.critical_path(spans), first, last)
-    rank, others = max(busy, key=busy.get, default=0), sum(busy.values())
-    alone, others, sent = (part / (last - first) for part in (busy[rank], others - busy[rank], last - first - others))
+    rank, ranks = max(busy, key=busy.get, default=0), sum(busy.values())
+    alone, others, sent = (part / (last - first) for part in (busy[rank], ranks - busy[rank], last - first - ranks))
+    who, whose = (names[rank], "its share") if alone >= sent else ("the network", names[rank])
     ends = max(messages, key=messages.get, default=None)
-    network = f"messages on their way {sent:.1%}" + ("" if ends is None else f", most to or from {names[ends]}")
-    who = names[rank] if alone >= sent else "the network"
-    yield f"critical path: {who} sets it; {names[rank]} {alone:.1%} of the time, other ranks {others:.1%}, {network}"
+    where = "" if ends is None else f" (most to or from {names[ends]})"
+    return f"critical path: set by {who}; {whose} {alone:.1%}, other ranks {others:.1%}, messages {sent:.1%}{where}"
 
 
 def read(folder):
-    """[event] of a run's folder.
+    """(facts of the run, [event]) of its folder.
 
     Raises:
         DataError: there is no trace, or it is damaged.
     """
     path = Path(folder) / TRACE
     try:
-        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-        if not any(timeline.read_spans(events).values()):
+        trace = json.loads(path.read_text(encoding="utf-8"))
+        if not timeline.length(timeline.read_spans(trace["traceEvents"])):
             raise ValueError("nothing happened")
-        return events
+        return trace["otherData"], trace["traceEvents"]
     except OSError as error:
         raise DataError(path, error.strerror or error, "python -m dsgd.train --trace makes one") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(path, f"is damaged ({error})", "python -m dsgd.train --trace makes one") from None
+
+
+def count_applied(folder, facts):
+    """Pushes that were applied, by the log of their order; None without one, or if it tells more than the trace."""
+    if not (Path(folder) / ORDER).exists() or facts.get("first step") != 1:
+        return None
+    return len(staleness(read_order(folder, whole=False)[1]))
 
 
 def main():
@@ -151,10 +161,10 @@ def main():
     arguments = parser.parse_args()
     output = arguments.output or Path(arguments.run) / PICTURE
     try:
-        events, part = read(arguments.run), (arguments.start, arguments.stop)
+        (facts, events), part = read(arguments.run), (arguments.start, arguments.stop)
         if not 0 <= arguments.start < (math.inf if arguments.stop is None else arguments.stop):
             raise ValueError("--from has to be 0 or more, and before --to")
-        print("\n".join(table(events, *part)))
+        print("\n".join(table(events, *part, count_applied(arguments.run, facts) if part == (0, None) else None)))
         figure(events, *part).savefig(output, dpi=120)
     except DataError as error:
         parser.exit(65, f"dsgd: {error}\n")

@@ -95,11 +95,11 @@ def _overlap(span, start, stop):
 
 
 def critical_path(spans):
-    """[Leg] from the start to the end of the run: making anything else faster would not have ended the run earlier.
+    """[Leg] from the start to the end of the run, without a gap: what each next one had to wait for.
 
-    Found from the end: back through what a rank did, and from a wait to the rank that ended it, from a message that was
-    received to its sender, from a collective to the rank that came last.  A message that had been under way for longer
-    than its receive took was waiting for the receiver.
+    Found from the end: back through what a rank did, from a wait to the rank that ended it, and from a message that was
+    received to its sender.  A message that had been under way for longer than its receive took was waiting for the
+    receiver, or for its network card.
     """
     starts = {rank: [span.start for span in mine] for rank, mine in spans.items()}
     rank = max(spans, key=lambda rank: spans[rank][-1].stop if spans[rank] else 0)
@@ -127,8 +127,6 @@ def _cause(rank, span, now):
     if span.peer is not None and span.stop == now:
         if span.kind == "wait":
             return span.peer, now
-        if span.kind == "collective":
-            return span.peer, span.start
         if span.sent is not None and span.start - span.sent < span.stop - span.start:
             return span.peer, span.sent
     return rank, span.start

@@ -121,7 +121,7 @@ def _message(call, peer):
     data, args = min(max(call.began, call.departure), call.ended), {"peer": peer, "tag": call.tag, "bytes": call.nbytes}
     arrow = call.message and ("s" if call.kind == "send" else "f", call.message)
     if call.message and call.kind == "receive" and not call.held:
-        args["sent"] = call.departure
+        args["sent"] = min(call.departure, call.ended)
     name, parts = f"{call.kind} {'to' if call.kind == 'send' else 'from'} rank {peer}", []
     if call.kind == "send" and call.returned is not None:  # the rank went on, and may have waited later
         parts, arrow = [(call.first, call.returned, "send", f"i{name}", args, arrow)], None

@@ -82,7 +82,7 @@ def main():
     except DataError as error:
         parser.exit(65, f"dsgd: {error}\n")
     except (OSError, ValueError) as error:
-        parser.exit(2, f"dsgd: {arguments.output}: {error}\n")
+        parser.exit(2, f"dsgd: {arguments.output}: {getattr(error, 'strerror', None) or error}\n")
 
 
 if __name__ == "__main__":

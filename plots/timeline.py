@@ -6,7 +6,6 @@ It also prints where the time of each rank went, whom it waited for, and the ran
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 import matplotlib
@@ -63,8 +62,8 @@ def figure(events, start=0.0, stop=None):
 
 def _window(spans, start, stop):
     """(first, last) in ns."""
-    last = timeline.length(spans) if stop is None else round(stop * NANO)
-    return round(start * NANO), last
+    end = timeline.length(spans)
+    return round(start * NANO), end if stop is None else min(end, round(stop * NANO))
 
 
 def _path(axes, legs, first, last):
@@ -162,14 +161,16 @@ def main():
     output = arguments.output or Path(arguments.run) / PICTURE
     try:
         (facts, events), part = read(arguments.run), (arguments.start, arguments.stop)
-        if not 0 <= arguments.start < (math.inf if arguments.stop is None else arguments.stop):
-            raise ValueError("--from has to be 0 or more, and before --to")
+        end = timeline.length(timeline.read_spans(events)) / NANO
+        stop = end if arguments.stop is None else arguments.stop
+        if not 0 <= arguments.start < min(stop, end):  # not for NaN either
+            parser.exit(2, f"dsgd: --from and --to: there is no such part of a run of {end:.6g} s\n")
         print("\n".join(table(events, *part, count_applied(arguments.run, facts) if part == (0, None) else None)))
         figure(events, *part).savefig(output, dpi=120)
     except DataError as error:
         parser.exit(65, f"dsgd: {error}\n")
     except (OSError, ValueError) as error:
-        parser.exit(2, f"dsgd: {output}: {error}\n")
+        parser.exit(2, f"dsgd: {output}: {getattr(error, 'strerror', None) or error}\n")
 
 
 if __name__ == "__main__":

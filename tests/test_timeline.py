@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from launching import mpirun, script, table
@@ -10,10 +11,11 @@ from test_golden import RUNS
 import dsgd
 from dsgd import timeline
 from dsgd.comm import Roles
-from dsgd.errors import UsageError
+from dsgd.errors import PeerError, NonFiniteGradient, UsageError
+from dsgd.simulator.world import simulate
 from dsgd.timeline import Leg, Span
 from dsgd.trace import make_events
-from dsgd.traced import LIMIT, Log, Traced
+from dsgd.traced import LIMIT
 
 SMALL = dict(simulate=4, steps=4, data="digits", hidden="8", batch_size=64, no_plot=True, quiet=True)
 ASP = "parameter-server:consistency=asp"
@@ -92,11 +94,20 @@ def test_a_server_of_any_consistency_is_traced(tmp_path, algorithm):
     assert len([event for event in events if event["ph"] == "s"]) > 20
 
 
+def test_a_gradient_that_was_abandoned_is_not_counted(tmp_path):
+    backup = "parameter-server:consistency=backup,b=1,cancel=true"
+    _, events = traced(tmp_path, algorithm=backup, faults="slow:rank=3,x=50", hidden="64,64", batch_size=1024)
+    assert {event["tid"] for event in events if event["name"] == "abandoned"} == {3}
+    spans = timeline.read_spans(events)
+    assert timeline.count_gradients(spans, 0, timeline.length(spans)) == 2 * 4
+
+
 @pytest.mark.parametrize("flags", [dict(reduction="ring"), dict(faults="drop:p=0.1")], ids=["ring", "lossy"])
 def test_a_sum_that_is_made_of_messages_is_told_by_them(tmp_path, flags):
     result, events = traced(tmp_path, **flags)
     check(read(tmp_path), 4)
-    assert len([event for event in events if event["ph"] == "s"]) == result.summary["messages_sent"]
+    for kind in ({"ph": "s"}, {"ph": "X", "cat": "send"}):
+        assert len([event for event in events if event.items() >= kind.items()]) == result.summary["messages_sent"]
     assert not [event for event in events if event.get("cat") == "collective"]
 
 
@@ -154,6 +165,7 @@ def test_among_mpi_ranks_too_the_slow_one_sets_the_critical_path(real, name):
     end = timeline.length(spans)
     busy, _ = timeline.share_path(timeline.critical_path(spans), 0, end)
     assert max(busy, key=busy.get) == 2 and busy[2] > 0.5 * end
+    assert timeline.split_time(spans, 0, end)[2]["compute"] > 0.5 * end
 
 
 SKEWED = """
@@ -199,6 +211,9 @@ def test_a_trace_needs_a_folder_and_a_resumed_run_replaces_it(tmp_path):
     trace = read(tmp_path)
     assert trace["otherData"]["first step"] == 3
     assert {e["args"]["step"] for e in trace["traceEvents"] if e.get("cat") == "compute"} == {3, 4}
+    with pytest.raises(NonFiniteGradient):
+        dsgd.run(**SMALL | dict(steps=6, faults="nan:rank=1,step=5"), output=str(tmp_path), resume=True, trace=True)
+    assert not (tmp_path / "trace.json").exists()  # the older one is not this run's
 
 
 # --- by hand, in seconds
@@ -287,9 +302,41 @@ def test_clocks_that_differ_by_a_little_do_not_trap_the_path():
     assert timeline.critical_path(spans)[0].start == 0
 
 
+def test_the_messages_of_a_sum_are_not_taken_for_those_of_the_program():
+    def program(comm):
+        early = comm.irecv(0) if comm.rank else None
+        comm.allreduce(comm.empty(100))
+        comm.send(comm.empty(1), 1) if comm.rank == 0 else early.wait()
+        return comm.log.pack()
+
+    logs = simulate(program, 2, timeline=True, reduction="ring")
+    check_arrows(list(make_events(logs, Roles((0, 1)))))
+    assert logs[0]["places"] == {"world": 0, "world*": 0}
+
+
+def test_ranks_of_a_group_are_named_as_those_of_the_world():
+    def program(comm):
+        group = comm.split(comm.rank % 2)
+        group.send(comm.empty(1), 1) if group.rank == 0 else group.recv(0)
+        return comm.log.pack()
+
+    events = list(make_events(simulate(program, 4, timeline=True), Roles(())))
+    assert {(e["tid"], e["args"]["peer"]) for e in events if e.get("cat") == "send"} == {(0, 2), (1, 3)}
+    check_arrows(events)
+
+
+def test_a_receive_that_gave_up_has_waited():
+    def program(comm):
+        with suppress(PeerError):
+            comm.recv(1, timeout=2.0) if comm.rank == 0 else None
+        return comm.log.pack()
+
+    events = make_events(simulate(program, 2, timeline=True), Roles(()))
+    assert [(e["cat"], e["dur"], e["args"]["peer"]) for e in events if e["ph"] == "X"] == [("wait", 2e6, 1)]
+
+
 def test_a_log_notes_the_waits_of_requests():
     def pair(comm):
-        comm = type("Comm", (Traced, type(comm)), {})(comm.group, comm.rank, Roles((0, 1))).note_to(Log(comm.clock, 9))
         if comm.rank:
             request = comm.isend(comm.empty(4), 0, 7)
             request.wait()
@@ -297,6 +344,4 @@ def test_a_log_notes_the_waits_of_requests():
             assert comm.wait_any([comm.irecv(1, 8), comm.irecv(1, 7)])[0] == 1
         return [(record[0], record[8]) for record in comm.log.records]
 
-    from dsgd.simulator.world import simulate
-
-    assert simulate(pair, 2) == [[("receive", 7)], [("send", 7)]]
+    assert simulate(pair, 2, timeline=True) == [[("receive", 7)], [("send", 7)]]

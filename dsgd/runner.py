@@ -16,7 +16,7 @@ from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
 from dsgd.order import settings
 from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
-from dsgd.trace import cut_short, encode, make_events
+from dsgd.trace import encode, make_events
 
 
 @dataclass
@@ -183,7 +183,8 @@ def write_timeline(job, backend, done):
     facts["first step"] = job.restored[1]["step"] + 1 if job.restored else 1
     text = encode(make_events(done["logs"], job.roles), facts)
     job.recorder.disk.attempt(TRACE, lambda: write_text(job.folder / TRACE, text), done["step"], last=True)
-    if full := cut_short(done["logs"]):
+    if any(log["full"] for log in done["logs"]):
+        calls = sum(len(log["records"]) for log in done["logs"])
         say(
-            f"{job.folder / TRACE} does not reach the end of the run: rank {full[0]} made too many calls; trace fewer steps"
+            f"{job.folder / TRACE} does not reach the end of the run: {calls} calls are all it holds; trace fewer steps"
         )

@@ -23,10 +23,10 @@ FORMAT = 1
 def make_events(logs, roles):
     """Yields the events of all ranks' logs, each as traced.Log.pack() gives it.   roles: comm.Roles, which name the tracks
 
-    Where a rank had more calls than it may note, all end with its last one.
+    Where a rank made calls that were not noted any more, all end with its last one that was.
     """
     begin = min(log["begin"] for log in logs)
-    end = min((logs[rank]["records"][-1][5] for rank in cut_short(logs)), default=float("inf"))
+    end = min((last_end(log) for log in logs if log["full"]), default=float("inf"))
     calls = [[Call(rank, record) for record in log["records"]] for rank, log in enumerate(logs)]
     calls = [[call for call in mine if call.ended <= end] for mine in calls]
     members = _members(logs)
@@ -39,9 +39,9 @@ def make_events(logs, roles):
             yield from _event(rank, begin, start, stop, *rest)
 
 
-def cut_short(logs):
-    """[rank that had more calls than it may note]"""
-    return [rank for rank, log in enumerate(logs) if log["full"]]
+def last_end(log):
+    """When the last call of a log ended."""
+    return log["records"][-1][5] if log["records"] else log["begin"]
 
 
 class Call:

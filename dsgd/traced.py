@@ -7,7 +7,7 @@ from collections import Counter
 
 from dsgd.comm import ANY_SOURCE, ANY_TAG, Header
 
-LIMIT = 500_000  # calls of all ranks together: about 140 MB of JSON
+LIMIT = 200_000  # calls that a process notes, of all ranks that it hosts: about 55 MB of JSON
 COLLECTIVES = (
     "bcast",
     "reduce",
@@ -21,13 +21,20 @@ COLLECTIVES = (
 )
 
 
+class Room:
+    """How many more calls a process may note; its ranks share it."""
+
+    def __init__(self, left=None):
+        self.left = LIMIT if left is None else left
+
+
 class Log:
     """The calls of one rank, over its communicator and all that are made of it.
 
     Args:
-        clock: seconds, common to all ranks.  limit: calls after which nothing more is noted.
+        clock: seconds, common to all ranks.  room: Room for calls; once there is none, nothing more is noted.
     Attributes:
-        records: [[kind, order, first, returned, began, ended, comm, peer, tag, bytes]], in the order in which they were
+        records: [(kind, order, first, returned, began, ended, comm, peer, tag, bytes)], in the order in which they were
             made.  A message's `first` is when its send or receive was started, `order` its place among the sends to
             this peer and tag, or among all receives; `began` is when the rank began to wait for it, and `returned` when
             an isend or irecv was over, None if there was none.  Peers are ranks of the communicator.  A gradient's
@@ -35,20 +42,25 @@ class Log:
         places: {communicator: this rank's number in it}.
     """
 
-    def __init__(self, clock, limit):
-        self.clock, self.limit = clock, limit
+    def __init__(self, clock, room):
+        self.clock, self.room = clock, room
         self.records, self.places = [], {}
         self.started, self.posted = Counter(), 0  # sends by communicator, peer and tag; receives
         self.begin, self.full = clock(), False
 
     def add(self, *record):
-        """Note a call; returns its record, a list, which may be changed until the run is over."""
-        record = list(record)
-        if len(self.records) < self.limit:
-            self.records.append(record)
+        """Note a call."""
+        if self.room.left:
+            self.room.left -= 1
+            self.records.append(record)  # a tuple, which the garbage collector forgets
         else:
             self.full = True
-        return record
+
+    def add_waiting(self, place, began):
+        """A send under way, at this place in the records, is over; the rank has waited for it since `began`."""
+        if place < len(self.records):
+            record = self.records[place]
+            self.records[place] = (*record[:4], began, self.clock(), *record[6:])
 
     def pack(self):
         """As JSON has it, for trace.make_events."""
@@ -79,9 +91,9 @@ class Traced:
             return super().isend(x, dest, tag, header)
         began, order = self.log.clock(), self._next_send(dest, tag)
         request = super().isend(x, dest, tag, header)
-        returned = self.log.clock()
-        record = self.log.add("send", order, began, returned, returned, returned, self.name, dest, tag, x.nbytes)
-        return Sending(self.log, request, record)
+        returned, place = self.log.clock(), len(self.log.records)
+        self.log.add("send", order, began, returned, returned, returned, self.name, dest, tag, x.nbytes)
+        return Sending(self.log, request, place)
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
         if self._inside:
@@ -151,17 +163,17 @@ class Traced:
 
 
 class Sending:
-    """An isend under way; when somebody has waited for it, its record says so."""
+    """An isend under way; when somebody has waited for it, its record, at this place in the log, says so."""
 
-    def __init__(self, log, request, record):
-        self.log, self.request, self.record = log, request, record
+    def __init__(self, log, request, place):
+        self.log, self.request, self.place = log, request, place
 
     def wait(self):
         began = self.log.clock()
         self.note(self.request.wait(), began)
 
     def note(self, result, began):
-        self.record[4:6] = began, self.log.clock()
+        self.log.add_waiting(self.place, began)
 
 
 class Receiving:

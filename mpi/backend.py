@@ -15,7 +15,7 @@ from dsgd.mpi.debug import CheckedComm
 from dsgd.mpi.late import LateComm
 from dsgd.mpi.waiting import crowded
 from dsgd.mpi.watchdog import Watchdog
-from dsgd.traced import LIMIT, Log, Traced
+from dsgd.traced import Log, Room, Traced
 
 
 class MPIBackend:
@@ -92,7 +92,7 @@ class MPIBackend:
         observer = MPIComm(self._world.Dup(), roles, dtype, crowded=self._crowded)
         if trace:
             clock, self.clock_error = common_clock(self._comm)
-            comm.note_to(Log(clock, LIMIT // self.size))
+            comm.note_to(Log(clock, Room()))
         result = main(comm, observer)
         comm.free()  # not when a rank failed: this waits for all of them
         observer.free()

@@ -16,7 +16,7 @@ from dsgd.simulator.lossy import LossyComm
 from dsgd.simulator.network import Card, Network
 from dsgd.simulator.tasks import CARRIERS, Raise
 from dsgd.simulator.transport import Transport
-from dsgd.traced import LIMIT, Log, Traced
+from dsgd.traced import Log, Room, Traced
 
 BACKEND = (
     "dsgd.simulator.",
@@ -65,7 +65,7 @@ class World:
         self.kernel = Kernel(start, shuffle)
         self.cards = [Card(self.kernel) for _ in range(size)]
         self.pool = Pool(np.empty)
-        self.trace, self.timeline = [] if trace else None, timeline
+        self.trace, self.timeline = [] if trace else None, Room() if timeline else None
         self.check, self.faults = check, faults or Faults()
         self.transport = Transport(self) if self.faults.of(*NETWORK) else None  # without faults nothing needs one
         self.tasks = [None] * size
@@ -80,7 +80,7 @@ class World:
         if not self.timeline:
             return kind(self._everyone, rank, self.roles, self._reduction)
         comm = type(kind.__name__, (Traced, kind), {})(self._everyone, rank, self.roles, self._reduction)
-        return comm.note_to(Log(comm.clock, LIMIT // self.size))
+        return comm.note_to(Log(comm.clock, self.timeline))
 
     def observer(self, rank):
         """For watching and saving a run: no network time and no trace, only that the ranks wait for each other."""

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from dsgd.algorithms import ALGORITHMS  # noqa: E402
+from dsgd.algorithms.consistency import MODELS  # noqa: E402
 from dsgd.data import DATASETS, FILES  # noqa: E402
 from dsgd.faults import FAULTS, SIMULATED  # noqa: E402
 from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS  # noqa: E402
@@ -55,6 +56,12 @@ def algorithms():
         yield f"[`{name}`]({path})", equations(module), shown(algorithm.run), reference.rstrip("."), exact.rstrip(".")
 
 
+def consistency():
+    yield "`consistency=`", "update, and when a worker goes on", "options", "reference", "exact when"
+    for name, model in MODELS.items():
+        yield f"`{name}`", first_line(model), shown(model), labelled(model, "Reference"), labelled(model, "Exact when")
+
+
 def optimizers():
     yield "`--optimizer`", "update", "options", "`--lr`"
     for name, optimizer in OPTIMIZERS.items():
@@ -85,7 +92,7 @@ def faults():
         yield f"`{name}`", first_line(fault), shown(fault), "the simulator" if name in SIMULATED else "both worlds"
 
 
-TABLES = {f.__name__: f for f in (algorithms, optimizers, schedules, partitions, data, faults)}
+TABLES = {f.__name__: f for f in (algorithms, consistency, optimizers, schedules, partitions, data, faults)}
 
 
 def table(name):

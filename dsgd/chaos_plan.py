@@ -9,6 +9,7 @@ from dsgd.algorithms import ALGORITHMS
 from dsgd.collectives import REDUCTIONS
 from dsgd.layout import Layout
 from dsgd.objectives import Quadratic
+from dsgd.specs import parse
 
 LR = 0.125  # a power of two, with which the ledger stays exact
 NOT_PLAYED = {  # an algorithm that does not apply each gradient once, as it is, belongs here too
@@ -18,7 +19,11 @@ NOT_PLAYED = {  # an algorithm that does not apply each gradient once, as it is,
 PLAYED = (
     *sorted(ALGORITHMS.keys() - NOT_PLAYED.keys()),
     "parameter-server:servers=2",
+    "parameter-server:colocated=true",
     "parameter-server:consistency=asp",
+    "parameter-server:consistency=asp,colocated=true",
+    "parameter-server:consistency=ssp,bound=1,servers=2",
+    "parameter-server:consistency=ssp,bound=1,apply=clock",
 )
 
 REDUCED = ("tree", "ring", *REDUCTIONS)  # a ring twice: in it several messages are on one way at once
@@ -60,7 +65,8 @@ class Case(NamedTuple):
 
     @property
     def synchronous(self):
-        return "asp" not in self.config["algorithm"]
+        name, options = parse(self.config["algorithm"], ALGORITHMS, "algorithm", schema=lambda part: part.run)
+        return ALGORITHMS[name].synchronous(**options)
 
     @property
     def crashes(self):
@@ -85,8 +91,8 @@ def draw(seed):
     """The Case of a seed."""
     r = random.Random(seed)
     algorithm = r.choice(PLAYED)
-    servers = 2 if "servers=2" in algorithm else 1
-    size = r.randint(servers + 1, 6)
+    servers = 2 if "servers=2" in algorithm else 0 if "colocated" in algorithm else 1
+    size = r.randint(servers + 1, 6) if servers else 2  # co-located ranks have a block of keys each
     sums = ALGORITHMS[algorithm.partition(":")[0]].sums
     config = dict(
         algorithm=algorithm,

@@ -177,13 +177,16 @@ def begin(job, backend, folder, lock):
 
 def begin_order(job, folder):
     """The order of pushes, with the entries that a checkpoint goes on from."""
-    entries = []
-    if job.restored and job.restored[1].get("order"):
-        _, entries = read_order(folder, whole=False)
-        kept = job.restored[1]["order"]
-        if len(entries) < kept:
+    kept = job.restored[1]["order"] if job.restored else 0
+    try:
+        entries = read_order(folder, whole=False)[1][:kept] if kept else []
+        if len(entries) < (kept or 0):
             raise DataError(folder / ORDER, f"has {len(entries)} entries, and the checkpoint is of {kept}")
-        entries = entries[:kept]
+    except DataError as error:
+        say(f"{error}; the run goes on without a log of its order")
+        kept = None
+    if kept is None:  # what is missing would be missing in every replay
+        return Order(None, header(job))
     return Order(folder, header(job), entries, job.replayed)
 
 

@@ -84,7 +84,13 @@ class Local:
             self.fault = (t + 1, -1, 1)
         return int(self.fault is not None)
 
+    def describe_push(self, message):
+        """The same for a push whose numbers are not finite, as far as a server sees it."""
+        bad = np.flatnonzero(~np.isfinite(message.data[HEAD:]))
+        return self.describe_fault(message.source, (message.header.step + 1, bad[0] if len(bad) else -1, len(bad)))
+
     def describe_fault(self, rank, fault):
+        """A sentence.   fault: (step, first element of x or -1 for the loss, how many elements)"""
         step, element, elements = map(int, fault)
         what = "the loss is not finite"
         if element >= 0:

@@ -38,6 +38,11 @@ class Order:
         self.rejected = Counter()  # by worker
         self._path, self._written = folder and Path(folder) / ORDER, 0
 
+    @property
+    def kept(self):
+        """How many entries the log has; None if there is none."""
+        return len(self.entries) if self._path else None
+
     def add(self, entry):
         """A push was handled, or all workers stand still."""
         self.entries.append(entry)

@@ -202,7 +202,7 @@ class Rank:
                 "clock": self.comm.clock(),
                 "recorder": self.recorder.save(),
                 "progress": self.progress.state,
-                "order": len(self.local.order.entries),
+                "order": self.local.order.kept,
             }
             arrays = join(parts, self.job.roles.owners, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)

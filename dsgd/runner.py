@@ -116,6 +116,12 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
                     job.recorder.close()
 
 
+def load_of(server, roles, ranks):
+    """What a server had to do: its key range, and the messages and bytes that it sent, those of its worker included."""
+    keys = [[lo, hi] for rank, lo, hi in roles.owners if rank == server]
+    return {"rank": server, "keys": keys[0], "messages": int(ranks[server][0]), "bytes": int(ranks[server][1])}
+
+
 def finish(job, backend, done, startup):
     """The Result of rank 0, and its files."""
     recorder, disk, config = job.recorder, job.recorder.disk, job.config
@@ -126,35 +132,33 @@ def finish(job, backend, done, startup):
         test = last or job.objective.evaluate(done["x"])
         classes = job.objective.classify(done["x"])
     ranks = done["ranks"]
-    summary = (
-        {
-            "algorithm": config.algorithm,
-            "backend": backend.name,
-            "ranks": backend.size,
-            "workers": len(job.roles.workers),
-            "processes": backend.processes,
-            "steps": done["step"],
-            "ended_by": done["ended_by"],
-            "epochs": recorder.done / job.objective.samples,
-            "train_loss": recorder.train_loss,
-            "test_loss": test["test_loss"],
-            "test_accuracy": test["test_accuracy"],
-            "test_r2": test.get("test_r2"),
-            "params_sha256": digest(done["x"]),
-            "samples_per_worker": [
-                {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])}
-                for i, r in enumerate(job.roles.workers)
-            ],
-            "wall_seconds": time.perf_counter() - recorder.first,
-            "virtual_seconds": done["clock"] if backend.virtual else None,
-            "bytes_sent": int(sum(rank[1] for rank in ranks)),
-            "samples_lost": recorder.lost,
-            "messages_sent": int(sum(rank[0] for rank in ranks)),
-            "gradients": recorder.watch.verdict,
-        }
-        | classes
-        | job.order.summary()
-    )
+    summary = {
+        "algorithm": config.algorithm,
+        "backend": backend.name,
+        "ranks": backend.size,
+        "workers": len(job.roles.workers),
+        "processes": backend.processes,
+        "steps": done["step"],
+        "ended_by": done["ended_by"],
+        "epochs": recorder.done / job.objective.samples,
+        "train_loss": recorder.train_loss,
+        "test_loss": test["test_loss"],
+        "test_accuracy": test["test_accuracy"],
+        "test_r2": test.get("test_r2"),
+        "params_sha256": digest(done["x"]),
+        "samples_per_worker": [
+            {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)
+        ],
+        "wall_seconds": time.perf_counter() - recorder.first,
+        "virtual_seconds": done["clock"] if backend.virtual else None,
+        "bytes_sent": int(sum(rank[1] for rank in ranks)),
+        "samples_lost": recorder.lost,
+        "messages_sent": int(sum(rank[0] for rank in ranks)),
+        "gradients": recorder.watch.verdict,
+    }
+    summary |= classes | job.order.summary()
+    if job.roles.servers:
+        summary["servers"] = [load_of(server, job.roles, ranks) for server in job.roles.servers]
     seconds = {"start-up": startup} | recorder.seconds
     if job.folder:
         disk.attempt(METRICS, recorder.records.write, done["step"], last=True)

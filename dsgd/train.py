@@ -134,6 +134,9 @@ def report(result):
     summary = result.summary
     if not result.config.quiet:
         print("seconds: " + ", ".join(f"{what} {seconds:.2f}" for what, seconds in result.seconds.items()))
+        if len(summary.get("servers", ())) > 1:
+            loads = (f"rank {s['rank']} {s['messages']} messages, {s['bytes']} bytes" for s in summary["servers"])
+            print("sent by the servers: " + "; ".join(loads))
         known = [(part, c) for c, part in enumerate(summary.get("recall", ())) if part is not None]
         if len(known) > 2:
             part, c = min(known)

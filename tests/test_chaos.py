@@ -106,9 +106,9 @@ def star(comm, x):
     return star_allreduce(comm._private, x)
 
 
-def also_computed(local, x, t, scale, gradient=Local.gradient):
+def also_computed(local, x, t, *rest, gradient=Local.gradient, **options):
     local.comm.compute(int, t, 0)
-    return gradient(local, x, t, scale)
+    return gradient(local, x, t, *rest, **options)
 
 
 def once(folder, arrays, manifest, save=checkpoint.save):
@@ -121,9 +121,9 @@ def twice(update, x, g, lr, step=Update.step_clipped):
     step(update, x, g, lr)
 
 
-def counted_twice(local, x, t, scale, gradient=Local.gradient):
+def counted_twice(local, *args, gradient=Local.gradient, **options):
     local.computed += 1
-    return gradient(local, x, t, scale)
+    return gradient(local, *args, **options)
 
 
 CHECKS = {  # what each check says, and what it is there for

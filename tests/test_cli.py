@@ -89,7 +89,18 @@ BAD = {  # flags: a part of what is said
         "--data",
         "teacher:features=9",
     ): "so at most 1",
-    ("--algorithm", "parameter-server:consistency=ssp", "--simulate", "4"): "'ssp' is not one of bsp, asp",
+    ("--algorithm", "parameter-server:consistency=ssp", "--simulate", "4"): "consistency=ssp needs bound=",
+    ("--algorithm", "parameter-server:consistency=bps", "--simulate", "4"): "'bps' is not one of bsp, ssp, asp",
+    (
+        "--algorithm",
+        "parameter-server:consistency=asp,servers=2",
+        "--simulate",
+        "4",
+        "--hidden",
+        "64,64",
+        "--optimizer",
+        "lamb",
+    ): "needs whole layers, and no server sees a whole layer's push; use servers=1",
     ("--algorithm", "model-parallel", "--simulate", "4"): "4 ranks for 3 layers; start at most 3",
     ("--algorithm", "dsgd:servers=2", "--simulate", "4"): "'dsgd' has no option 'servers'; it has none",
     ("--reduction", "fast"): "unknown reduction 'fast'",
@@ -276,6 +287,13 @@ def test_the_keys_of_the_summary(command, tmp_path):
         "labels",
         "confusion",
         "recall",
+        "updates",
+        "pushes_per_worker",
+        "pushes_dropped",
+        "pushes_rejected",
+        "mean_staleness",
+        "max_staleness",
+        "servers",
     ]
     # 96 training samples in batches of 32: six steps of two epochs, 16 samples each; push, pull and answer of two workers
     assert [told[key] for key in ("algorithm", "backend", "ranks", "workers", "processes")] == [

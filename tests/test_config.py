@@ -54,7 +54,7 @@ def test_flags_and_keywords_are_the_same():
 def test_every_field_but_one_of_a_pair_is_changed_in_this_file():
     """So that a new field cannot be forgotten here."""
     left = {f.name for f in fields(Config) if getattr(Config(**CHANGED), f.name) == f.default}
-    assert left == {"steps", "resume", "reduction", "device"}
+    assert left == {"steps", "resume", "reduction", "device", "replay"}
 
 
 def test_every_field_is_a_flag_with_a_help_text():
@@ -218,10 +218,6 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
             "--tolerance needs a loss that all ranks agree on",
         ),
         ("--algorithm parameter-server:consistency=asp --schedule plateau", "--schedule plateau needs a loss"),
-        (
-            "--algorithm parameter-server:consistency=asp,servers=2 --optimizer lamb",
-            "needs whole layers, which asynchronous servers do not have; use servers=1",
-        ),
     ],
 )
 def test_a_command_line_that_cannot_be_meant_is_refused(argv, message):

@@ -277,9 +277,9 @@ whole = Shuffled.part
 gradient = Local.gradient
 
 
-def mean_of_means(self, x, t, scale):
+def mean_of_means(self, x, t, scale, **options):
     """Every worker divides by its own samples, and the server by the number of workers."""
-    return gradient(self, x, t, scale=1 / (self.share(t) * len(self.comm.workers)))
+    return gradient(self, x, t, scale=1 / (self.share(t) * len(self.comm.workers)), **options)
 
 
 @pytest.mark.parametrize("steps, bound", [(1, 1e-12), (20, 1e-10)])

@@ -52,12 +52,20 @@ class Progress(NamedTuple):
 
 
 def bsp(workers):
-    """x ← x − η (1/m) Σ_i g_i(x_t) once all N pushes of a clock are there; Valiant 1990, Bulk Synchronous Parallel"""
+    """x ← x − η (1/m) Σ_i g_i(x_t) once all N pushes of a clock are there; nobody goes on before
+
+    Reference: Valiant 1990 (CACM 33), bulk synchronous parallel
+    Exact when: always data-parallel
+    """
     return Model(workers, "round", _has_a_newer_version, synchronous=True)
 
 
 def ssp(workers, *, bound: int = None, apply: str = "each"):
-    """x ← x − η g_i, worker i at most `bound` pushes ahead of the slowest; Ho et al. 2013, stale synchronous"""
+    """x ← x − η g_i(x_{t−τ}) as each push arrives, or by clocks; worker i is at most `bound` pushes ahead of the slowest
+
+    Reference: Ho et al. 2013 (NIPS), stale synchronous parallel
+    Exact when: bound=0,apply=clock is bsp; bound ≥ steps is asp under the same order
+    """
     if bound < 0:
         raise ValueError(f"bound={bound}: a worker is ahead of the slowest by 0 or more")
     if apply not in ("each", "clock"):
@@ -70,38 +78,62 @@ def ssp(workers, *, bound: int = None, apply: str = "each"):
 
 
 def asp(workers):
-    """x ← x − η g_i(x_{t−τ}) as each push arrives; Recht et al. 2011 (arXiv 1106.5730), Dean et al. 2012 (NIPS)"""
+    """x ← x − η g_i(x_{t−τ}) as each push arrives; nobody waits
+
+    Reference: Dean et al. 2012 (NIPS), section 4.1; Recht et al. 2011 (arXiv 1106.5730)
+    Exact when: one worker is sgd
+    """
     return Model(1, "any", _always)
 
 
 def backup(workers, *, b: int = None, cancel: bool = False):
-    """x ← x − η (1/m) Σ_{the first N of N + b} g_i(x_t), the rest is dropped; Chen et al. 2016 (arXiv 1604.00981)"""
+    """x ← x − η (1/m) Σ_{first N−b of N} g_i(x_t); the b late pushes are dropped
+
+    Reference: Chen et al. 2016 (arXiv 1604.00981), b backup workers
+    Exact when: b=0 is bsp; always k-sync with k = N − b
+    """
     if not 0 <= b < workers:
         raise ValueError(f"b={b} backup workers of {workers}: 0 to {workers - 1}, so that one is waited for")
     return k_sync(workers, k=workers - b, cancel=cancel)
 
 
 def k_sync(workers, *, k: int = None, cancel: bool = False):
-    """x ← x − η (1/m) Σ_{the first k} g_i(x_t); Dutta et al. 2018 (arXiv 1803.01113), section 2"""
+    """x ← x − η (1/m) Σ_{first k} g_i(x_t); late pushes are dropped
+
+    Reference: Dutta et al. 2018 (arXiv 1803.01113), section 2
+    Exact when: k = N is bsp
+    """
     _at_most(k, workers)
     return Model(k, "round", _has_a_newer_version, cancel=cancel)
 
 
 def k_async(workers, *, k: int = None):
-    """x ← x − η (1/k) Σ_{the first k} g_i(x_{t−τ_i}), none dropped, k workers wait; Dutta et al. 2018, section 2"""
+    """x ← x − η (1/k) Σ_{next k} g_i(x_{t−τ_i}); a worker goes on once its push is in x
+
+    Reference: Dutta et al. 2018 (arXiv 1803.01113), section 2
+    Exact when: k=1 is asp under the same order
+    """
     _at_most(k, workers)
     return Model(k, "any", lambda worker, now: worker not in now.collected)
 
 
 def softsync(workers, *, n: int = None):
-    """x ← x − η (1/c) Σ_{next c} g_i(x_{t−τ_i}), c = ⌊N/n⌋, nobody waits; Zhang et al. 2016 (arXiv 1511.05950)"""
+    """x ← x − η (1/c) Σ_{next c} g_i(x_{t−τ_i}), c = ⌊N/n⌋; nobody waits
+
+    Reference: Zhang et al. 2016 (arXiv 1511.05950), n-softsync
+    Exact when: n = N is asp; n=1 is not bsp, nobody waits
+    """
     if not 1 <= n <= workers:
         raise ValueError(f"n={n}-softsync with {workers} workers: n is 1 to {workers}, an update takes ⌊N/n⌋ pushes")
     return Model(workers // n, "any", _always)
 
 
 def sampled(workers, *, sample: int = None, bound: int = None):
-    """ssp against the slowest of `sample` others, drawn anew for each push; Wang et al. 2017 (arXiv 1709.07772), PSP"""
+    """x ← x − η g_i(x_{t−τ}) as each push arrives; worker i is at most `bound` ahead of `sample` others, drawn anew each time
+
+    Reference: Wang, Catterall and Mortier 2017 (arXiv 1709.07772), probabilistic synchronous parallel
+    Exact when: sample=0 is asp; sample = N − 1 is ssp
+    """
     if not 0 <= sample < workers:
         raise ValueError(f"sample={sample} of {workers - 1} other workers")
     if bound < 0:

@@ -5,8 +5,8 @@
     a pull waits      → it is answered as soon as the model releases the worker, and the budget has a push for it
     all pulls wait    → update with what there is, or stand still: a cut, where a run can be saved, or end
 
-A run has N · steps pushes (steps updates, if the model goes by rounds); between two cuts there are as many as
-`--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
+A run has N · steps pushes (steps updates, if they are rounds; steps pushes of each worker, if they are clocks); between
+two cuts there are as many as `--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
 
 Reference: Li et al. 2014 (OSDI), section 3.5, tasks wait for those they depend on, at the server.
 Exact when: the order of arrival is the same: then the actions are the same.
@@ -35,7 +35,7 @@ class Decider:
         # pushes of each worker that were handled
         self._clocks = own.setdefault("clocks", np.full(workers, t))
         self.clocks = dict(enumerate(self._clocks.tolist()))
-        self.unit = 1 if model.of == "round" else workers
+        self.unit = workers if model.of == "any" else 1
         self.actions, self.undecided, self.groups = deque(), deque(), {}
         self.stopping = False
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
@@ -65,7 +65,7 @@ class Decider:
         self.granted = server.handled + len(self.clocks)
 
     def _done(self, server):
-        return server.version if self.model.of == "round" else server.handled
+        return server.handled if self.model.of == "any" else server.version
 
     def _decide(self, server):
         if self.undecided:
@@ -91,7 +91,7 @@ class Decider:
         self._clocks[worker] += 1
         problem = None if self.model.synchronous else fault(message.data, server.whole)
         if problem:
-            return self._reject(worker, key, problem)
+            return self._reject(server, worker, key, problem)
         self.in_a_row = 0
         if message.data[STOP] or self.local.wish:
             self._stop(server)
@@ -107,21 +107,21 @@ class Decider:
         self.actions.extend((TAKE, worker, push, 0) for worker, push in self.groups.pop(key))
         self.actions.append((UPDATE, 0, key, 0))
 
-    def _reject(self, worker, key, problem):
+    def _reject(self, server, worker, key, problem):
         self.in_a_row += 1
-        self.local.order.reject(worker, problem)
         if self.in_a_row >= len(self.clocks):
-            raise NonFiniteGradient(
-                f"the last {self.in_a_row} pushes were rejected, that of worker {worker}: {problem}"
-            )
+            raise NonFiniteGradient(self.local.describe_push(server.pushes[worker, key]))
+        self.local.order.reject(worker, problem)
         self.actions.append((REJECT, worker, key, 0))
 
     def _stop(self, server):
         """The step under way is the last: as many pushes are granted as it still has."""
         if not self.stopping:
             self.stopping = True
-            under_way = self._done(server) + 1 if self.model.of == "round" else self.granted
-            self.goal = min(self.goal, -(-under_way // self.unit) * self.unit)
+            begun = self.granted if self.model.of == "any" else server.version + 1
+            if self.model.of == "clock":
+                begun = max(n + (worker not in server.waiting) for worker, n in self.clocks.items())
+            self.goal = min(self.goal, -(-begun // self.unit) * self.unit)
 
     def _released(self, server):
         """The workers that may go on, of those that wait; under `cancel` all of them may, with a new version."""
@@ -134,8 +134,8 @@ class Decider:
         collected = {worker for group in self.groups.values() for worker, _ in group}
         now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw)
         for worker in waiting:
-            left = server.version < self.goal if self.model.of == "round" else self.granted < self.goal
-            if left and self.model.release(worker, now):
+            begun = {"round": server.version, "clock": self.clocks[worker], "any": self.granted}[self.model.of]
+            if begun < self.goal and self.model.release(worker, now):
                 yield worker
 
 

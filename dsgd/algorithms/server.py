@@ -62,8 +62,8 @@ class Server:
         return int(self.counts[1])
 
     def step(self, handled):
-        """t: updates by rounds, else clocks of N pushes."""
-        return self.version if self.model.of == "round" else handled // len(self.comm.workers)
+        """t: updates, where each is a whole batch, else clocks of N pushes."""
+        return handled // len(self.comm.workers) if self.model.of == "any" else self.version
 
     def hear(self, message):
         """Put away a message; act() does what follows from it."""
@@ -92,38 +92,39 @@ class Server:
                 self.counts[1] += 1
                 self.state.t = self.step(self.handled)
             elif kind == UPDATE:
-                action = (UPDATE, 0, key, self._update(key, number))
+                yield from self._update(key, number)
+                continue
             elif kind == ANSWER:
                 self._answer(worker, PARAMETERS)
             self._told.append(action)
             if kind == STAND:
                 return self._stand(number)
-            if kind == UPDATE and not self.model.synchronous:
-                self._tell()
-                yield ALONE
         self._tell()
 
     def _update(self, key, samples):
-        """x ← x − η · average of the group; returns the samples in it, which only the first server can add up."""
+        """x ← x − η · average of the group.   samples: in it, which only the first server can add up"""
         group, self.group = sorted(self.group, key=lambda push: push[0]), []
-        lr = self.schedule(self.step(self.handled - len(group)))
         parts = [message.data for _, message in group]
+        if self.first:
+            samples = int(sum(part[SAMPLES] for part in parts))
+        self._told.append((UPDATE, 0, key, samples))
+        self._tell()  # before anything that the servers do together
         total = tree_sum(parts, out=self._total) if self.model.averages else parts[0]
         g = total[HEAD:] if self.first else total
-        samples = int(total[SAMPLES]) if self.first else samples
         factor = 1 / len(parts) if key == MEAN else self.local.samples(key) / max(1, samples)
         if factor != 1:  # less than the whole batch has come
             np.multiply(g, factor, out=g)
-        self.update(self.state.x, g, lr)
+        self.update(self.state.x, g, self.schedule(self.step(self.handled - len(group))))
         self.counts[0] += 1
         self.state.t, self._copy = self.step(self.handled), None
         for worker, message in group:
             self._log(worker, message, self.version)
         if self.first:
             self.state.packet[:HEAD] = total[:HEAD]
-            if not self.model.synchronous:
+        if not self.model.synchronous:
+            if self.first:
                 self.state.agree(self.state.packet)
-        return samples
+            yield ALONE
 
     def _log(self, worker, message, into):
         if self.first:

@@ -35,9 +35,8 @@ def figure(events, start=0.0, stop=None):
     first, last = _window(spans, start, stop)
     ranks, few = sorted(spans), len(spans) <= 32
     with matplotlib.rc_context(STYLE):
-        result = Figure(
-            figsize=(11, 1.6 + min(14, 0.42 * len(ranks) if few else 0.18 * len(ranks))), layout="constrained"
-        )
+        height = min(14, (0.42 if few else 0.18) * len(ranks))  # inches
+        result = Figure(figsize=(11, height + 1.6), layout="constrained")
         axes = result.subplots()
         for rank in ranks:
             for kind, colour in KINDS.items():
@@ -48,7 +47,8 @@ def figure(events, start=0.0, stop=None):
         _arrows(axes, spans, first, last)
         axes.set_xlim(first / NANO, last / NANO)
         axes.set_ylim(len(ranks) - 0.4, -0.6)  # rank 0 on top
-        axes.set_yticks(ranks, [names[rank] for rank in ranks], fontsize=9 if few else 7)
+        shown = ranks[:: 1 + len(ranks) // 80]
+        axes.set_yticks(shown, [names[rank] for rank in shown], fontsize=9 if few else 7)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(8))
@@ -83,7 +83,8 @@ def _arrows(axes, spans, first, last):
         for span, rank in got:
             line = {"arrowstyle": "->", "color": "0.25", "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
             ends = (span.stop / NANO, rank), (span.sent / NANO, span.peer)
-            axes.annotate("", *ends, arrowprops=line, annotation_clip=False, clip_on=True)
+            arrow = axes.annotate("", *ends, arrowprops=line, annotation_clip=False).arrow_patch
+            arrow.set_clip_box(axes.bbox)  # its ends may lie outside the part that is shown
 
 
 def table(events, start=0.0, stop=None, applied=None):

@@ -77,8 +77,9 @@ def test_a_row_for_each_rank_with_a_bar_for_each_thing_it_did(ranks):
     assert [text.get_text() for text in legend.get_texts()] == [*timeline.KINDS, "critical path"]
 
 
-def test_the_labels_of_64_ranks_do_not_touch():
-    drawn = timeline.figure(trace(64))
+@pytest.mark.parametrize("ranks", [64, 300])
+def test_the_labels_of_many_ranks_do_not_touch(ranks):
+    drawn = timeline.figure(trace(ranks))
     FigureCanvasAgg(drawn).draw()
     boxes = [label.get_window_extent() for label in drawn.axes[0].get_yticklabels()]
     assert all(upper.y0 >= lower.y1 for upper, lower in zip(boxes, boxes[1:]))
@@ -99,6 +100,8 @@ def test_arrows_are_drawn_where_they_can_be_told_apart(messages, arrows):
 def test_a_part_of_the_run():
     axes = timeline.figure(trace(4), 0.5, 1.5).axes[0]
     assert axes.get_xlim() == (0.5, 1.5)
+    axes = timeline.figure(trace(4), 1.5, 2.0000005).axes[0]  # in the middle of the messages
+    assert len(axes.texts) == 3 and all(text.arrow_patch.get_clip_box() is axes.bbox for text in axes.texts)
     lines = timeline.table(trace(2), 0.5, 1.5)
     assert lines[1].split() == "rank 0, worker 0 50.0% 50.0% 0.0% 0.0% rank 1 (50.0%)".split()
     assert lines[3:] == [

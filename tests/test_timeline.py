@@ -12,7 +12,8 @@ import dsgd
 from dsgd import timeline
 from dsgd.comm import Roles
 from dsgd.errors import PeerError, NonFiniteGradient, UsageError
-from dsgd.simulator.world import simulate
+from dsgd.simulator.comm import SimComm
+from dsgd.simulator.world import World, simulate
 from dsgd.timeline import Leg, Span
 from dsgd.trace import make_events
 
@@ -198,6 +199,7 @@ def test_a_rank_that_makes_too_many_calls_ends_the_trace_of_all(tmp_path, monkey
 
 
 def test_without_trace_nothing_is_noted(tmp_path):
+    assert type(World(2).comm(0)) is SimComm and type(World(2, timeline=True).comm(0)) is not SimComm
     result = dsgd.run(**SMALL, output=str(tmp_path))
     assert result.summary["steps"] == 4 and not (tmp_path / "trace.json").exists()
 

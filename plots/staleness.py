@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from dsgd.order import read_order
@@ -30,7 +31,8 @@ def figure(runs):
             stale = [staleness for _, staleness in pushes]
             mean = sum(stale) / len(stale)
             _bars(ages, Counter(stale), len(stale), place, color=colour, label=f"{name}: mean {mean:.2f}")
-            ages.axvline(mean, color=colour, ls="--", lw=1.5)
+            outline = [withStroke(linewidth=4, foreground="white")]  # it crosses bars of its own colour
+            ages.axvline(mean, color=colour, ls="--", lw=1.5, zorder=3, path_effects=outline)
             _bars(workers, Counter(worker for worker, _ in pushes), 1, place, color=colour)
         ages.set(xlabel="staleness (updates)", ylabel="share of the applied pushes")
         workers.set(xlabel="worker", ylabel="applied pushes")

@@ -67,12 +67,17 @@ def _window(spans, start, stop):
 
 
 def _path(axes, legs, first, last):
-    """A black line along the ranks that were busy, from one to the next where something had to wait for it."""
+    """A black line along the ranks that were busy, from one to the next where something had to wait for it.
+
+    Where it would go from one to the next too often to be followed, only what is along a rank is drawn.
+    """
     ends = [[(leg.start, leg.rank if leg.peer is None else leg.peer), (leg.stop, leg.rank)] for leg in legs]
     jumps = [[before[1], after[0]] for before, after in zip(ends, ends[1:])]
     shown = [line for line in ends + jumps if line[1][0] >= first and line[0][0] <= last]
+    if len(shown) > 2 * ARROWS:
+        shown = [line for line in shown if line[0][1] == line[1][1]]
     lines = [[(time / NANO, rank) for time, rank in line] for line in shown]
-    axes.add_collection(LineCollection(lines, colors="black", linewidths=2, capstyle="round", label="_path", zorder=3))
+    axes.add_collection(LineCollection(lines, colors="black", linewidths=2, capstyle="butt", label="_path", zorder=3))
 
 
 def _arrows(axes, spans, first, last):

@@ -64,8 +64,10 @@ def _add(centre, e, lr):
 
 def _train(comm, local, state, server, schedule, steps, alpha, tau):
     """Worker i: τ steps, pull, exchange."""
-    centre, optimizer, own = at_rest(comm, state, server), local.update, state.own
-    x = own.setdefault("x", np.array(centre))
+    optimizer, own = local.update, state.own
+    if "x" not in own:
+        own["x"] = np.array(at_rest(comm, state, server))
+    x = own["x"]
     made, pushes, version = (own.setdefault(name, np.array([state.t])) for name in ("made", "pushes", "version"))
     numbers = own.setdefault("numbers", np.zeros(HEAD, x.dtype))  # of the steps since the last exchange
     optimizer.slots = {name.removeprefix(SLOT): own[name] for name in own if name.startswith(SLOT)}
@@ -96,11 +98,10 @@ def _train(comm, local, state, server, schedule, steps, alpha, tau):
             sending = push(comm, packet, Header(header.version, int(made[0]), int(pushes[0])))
             pushes[0] += 1
             yield ALONE
-        centre = state.agree(answer)
         own |= {SLOT + name: array for name, array in optimizer.slots.items()}
         if server:
             server.settle()
             server.resting = False
         else:
-            state.x = centre
+            state.x = state.agree(answer)
         yield

@@ -205,8 +205,8 @@ class Rank:
             }
             arrays = join(parts, self.job.roles.owners, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
+            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
-            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""

@@ -70,9 +70,7 @@ def run_row(row, backend=None):
         if resume_at:
             with stop_wished_in(resume_at):
                 stopped = run(backend=backend, **row)
-            late = (
-                "consistency" in row["algorithm"]
-            )  # a step of the first worker is not everybody's
+            late = "consistency" in row["algorithm"]  # its workers are not all in this step
             steps = stopped.summary["steps"] if stopped else resume_at
             assert steps == resume_at or late and 0 < steps < row["steps"], stopped.summary
             row["resume"] = True

@@ -83,7 +83,7 @@ BROKEN = {
 
 
 @pytest.mark.fault(
-    "P6",
+    "K8",
     "a replay log is cut off, damaged, of another format, of another run or of other data",
     "it is refused before the first step, with the reason in one line, and code 65 or 2",
 )

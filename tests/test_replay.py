@@ -116,7 +116,7 @@ def test_swapped_neighbours_give_other_bits_or_are_refused(recorded, tmp_path):
 # --- what is refused
 
 
-@pytest.mark.fault("P6")
+@pytest.mark.fault("K8")
 @pytest.mark.parametrize(
     "flags, reason",
     [
@@ -136,7 +136,7 @@ def test_a_log_of_another_run_is_refused(flags, reason, recorded):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.fault("P6")
+@pytest.mark.fault("K8")
 def test_a_log_of_other_data_is_refused(tmp_path):
     table = tmp_path / "table.csv"
     rows = np.random.default_rng(0).standard_normal((60, 4)).round(3)
@@ -147,7 +147,7 @@ def test_a_log_of_other_data_is_refused(tmp_path):
         dsgd.run(replay=str(tmp_path / "run"))
 
 
-@pytest.mark.fault("P6")
+@pytest.mark.fault("K8")
 def test_an_order_that_cannot_have_been_is_refused_in_both_worlds(recorded, tmp_path):
     """A push computed on a version that is not there yet: the replay would wait for ever."""
     head, entries = read_order(recorded[0])
@@ -158,7 +158,7 @@ def test_an_order_that_cannot_have_been_is_refused_in_both_worlds(recorded, tmp_
         assert ended.code == 65 and ended.lines == [line + "; no run can have had this order"], ended
 
 
-@pytest.mark.fault("P6")
+@pytest.mark.fault("K8")
 def test_the_log_of_a_killed_run_is_refused(tmp_path):
     with pytest.raises(Exception, match="was killed"):
         record(tmp_path / "run", faults="kill:rank=1,step=6")

@@ -67,7 +67,8 @@ class Rank:
         epoch = job.sampler.steps_per_epoch
         self.norms = Norms(job.objective.layout, self.lo, self.hi)
         optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
-        self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2)
+        all_norms = Norms(job.objective.layout)
+        self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2, all_norms)
         self.schedule = make_schedule(config.schedule, lr=job.lr, steps=job.steps, warmup=config.warmup_steps)
         self.progress = Progress(
             config.log_every or epoch, self.schedule, config.tolerance, config.patience, config.stop_on_divergence
@@ -206,8 +207,8 @@ class Rank:
             }
             arrays = join(parts, self.job.roles.owners, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
+            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
-            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""

@@ -20,7 +20,7 @@ class Local:
         order: order.Order, of the pushes of a parameter server; None for algorithms without.  seed: the run's.
 
     Attributes:
-        update: update.Update of all of x, for what a worker does to its own gradient, or its own x.
+        update: update.Update of all of x, for a worker that trains an x of its own.
     """
 
     def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None, order=None, seed=0):

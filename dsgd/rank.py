@@ -66,8 +66,9 @@ class Rank:
         self.together = len(job.roles.owners) > 1  # whether x has to be put together from its owners
         epoch = job.sampler.steps_per_epoch
         self.norms = Norms(job.objective.layout, self.lo, self.hi)
-        self.update = self._make_update(self.norms)
-        self.local.update = self._make_update(Norms(job.objective.layout))
+        all_norms = Norms(job.objective.layout)
+        self.update = self._make_update(self.norms, all_norms)
+        self.local.update = self._make_update(all_norms)
         self.schedule = make_schedule(config.schedule, lr=job.lr, steps=job.steps, warmup=config.warmup_steps)
         self.progress = Progress(
             config.log_every or epoch, self.schedule, config.tolerance, config.patience, config.stop_on_divergence
@@ -78,11 +79,11 @@ class Rank:
             self.state = State(job.objective.start(config.seed, comm.dtype)[self.lo : self.hi])
         self.recorder = job.recorder if comm.rank == 0 else None
 
-    def _make_update(self, norms):
-        """An Update of the configuration's."""
+    def _make_update(self, norms, all_norms=None):
+        """An Update as the configuration says."""
         config = self.job.config
         optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
-        return Update(optimizer, norms, config.clip_norm, config.l1, config.l2)
+        return Update(optimizer, norms, config.clip_norm, config.l1, config.l2, all_norms)
 
     def run(self):
         """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...], ...}, None elsewhere."""
@@ -212,8 +213,8 @@ class Rank:
             }
             arrays = join(parts, self.job.roles.owners, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
+            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
-            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""

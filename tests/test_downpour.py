@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import dsgd
+from dsgd.algorithms.downpour import ahead
+from dsgd.algorithms.history import find_impossible
 from dsgd.errors import UsageError
 from launching import table
 from order_reference import gradient, problem, pushes
@@ -83,6 +85,21 @@ def test_both_worlds_follow_one_order(tmp_path):
     for ranks, places in ((4, "servers=1"), (5, "servers=2"), (3, "colocated=true")):
         again = dsgd.run(replay=first, algorithm=f"{spec},{places}", simulate=ranks)
         assert again.summary["params_sha256"] == outcomes[0]["hash"]
+
+
+@pytest.mark.parametrize(
+    "spoilt, said",
+    [
+        (lambda pushes: pushes.remove(pushes[-1]), "has not made all the pushes that belong together"),
+        (lambda pushes: pushes[-1].__setitem__(2, pushes[-1][3] - 1), "is computed on version 47, after version "),
+    ],
+)
+def test_an_order_without_whole_periods_cannot_have_been(spoilt, said):
+    result = dsgd.run(**DATA, simulate=5, algorithm="downpour:push=2,fetch=4")
+    model, entries = ahead(4, push=2, fetch=4), pushes(result)
+    assert find_impossible([*entries, result.order[-1]], model, 4) is None
+    spoilt(entries)
+    assert said in find_impossible([*entries, result.order[-1]], model, 4)[1]
 
 
 @pytest.mark.parametrize(

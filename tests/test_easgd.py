@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import dsgd
+from dsgd.algorithms.easgd import exchanges
+from dsgd.algorithms.history import find_impossible
 from dsgd.checkpoint import load
 from dsgd.errors import UsageError
 from dsgd.optimizers import OPTIMIZERS
@@ -147,6 +149,14 @@ def test_both_worlds_follow_one_order(tmp_path):
         assert again.summary["params_sha256"] == outcomes[0]["hash"]
     stiffer = dsgd.run(replay=first, algorithm="easgd:tau=2,beta=0.5")
     assert stiffer.summary["params_sha256"] != outcomes[0]["hash"]
+
+
+def test_an_order_in_which_a_worker_exchanges_less_often_cannot_have_been():
+    result = dsgd.run(**DATA, simulate=5, algorithm="easgd:tau=4")
+    model, entries = exchanges(4, tau=4), pushes(result)
+    assert find_impossible(result.order, model, 4) is None
+    less = [*entries[:-1], {"rest": len(entries) - 1, "step": 24}]
+    assert "has not made all the pushes that belong together" in find_impossible(less, model, 4)[1]
 
 
 @pytest.mark.parametrize(

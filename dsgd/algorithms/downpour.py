@@ -15,7 +15,7 @@ Exact when: push=1,fetch=1 is parameter-server:consistency=asp under the same or
 
 import numpy as np
 
-from dsgd.algorithms.consistency import Model
+from dsgd.algorithms.consistency import asp
 from dsgd.algorithms.parameter_server import NOTHING, at_rest, place, pull, push, serve, source
 from dsgd.algorithms.server import PARAMETERS, PULL, REST, Server
 from dsgd.comm import Header, Roles
@@ -28,6 +28,11 @@ def downpour_roles(size, objective, *, servers=1, colocated=False, push=1, fetch
         raise ValueError(f"push={push}, fetch={fetch}: push is 1 or more, and fetch is a multiple of it")
     workers, owners = place(size, objective, servers, colocated)
     return Roles(workers, owners, tuple(range(len(owners))), synchronous=False, pushes=1, every=fetch)
+
+
+def ahead(workers, *, push, fetch, **places):
+    """Nobody waits: asp, but several pushes follow a pull."""
+    return asp(workers)._replace(gradients=push, pushes=fetch // push)
 
 
 def downpour(
@@ -44,18 +49,17 @@ def downpour(
     colocated: bool = False,
 ):
     """Servers serve, workers run ahead."""
-    model = Model(1, "any", lambda worker, now: True, gradients=push, pushes=fetch // push)
-    server = None
+    model, server = ahead(len(comm.workers), push=push, fetch=fetch), None
     if comm.rank in comm.servers:
         actions = source(comm, local, state, model, steps)
         server = Server(comm, local, state, model, actions, optimizer.step_clipped, schedule)
     if comm.worker is None:
         yield from serve(comm, state, server, steps)
     else:
-        yield from _work(comm, local, state, server, schedule, steps, push, fetch)
+        yield from _work(comm, local, state, optimizer, server, schedule, steps, push, fetch)
 
 
-def _work(comm, local, state, server, schedule, steps, n_push, n_fetch):
+def _work(comm, local, state, optimizer, server, schedule, steps, n_push, n_fetch):
     """The client of algorithm 7.1; what it has pulled at the start is the start of the run."""
     own, x = state.own, at_rest(comm, state, server)
     made, pushes, version = (own.setdefault(name, np.array([state.t])) for name in ("made", "pushes", "version"))
@@ -68,7 +72,7 @@ def _work(comm, local, state, server, schedule, steps, n_push, n_fetch):
             for step in range(1, n_fetch + 1):
                 t = int(made[0])
                 g = local.gradient(x, t, scale=1 / max(1, local.share(t)))
-                local.update.clip(g[HEAD:], out=g[HEAD:])
+                optimizer.clip_own(g[HEAD:])
                 np.add(accrued if (step - 1) % n_push else 0, g, out=accrued)
                 made[0] += 1
                 header = Header(int(version[0]), t, int(pushes[0]))

@@ -14,7 +14,7 @@ Exact when: β = 0: N independent runs of sgd, each on its own parts of the batc
 
 import numpy as np
 
-from dsgd.algorithms.consistency import Model
+from dsgd.algorithms.consistency import asp
 from dsgd.algorithms.parameter_server import NOTHING, at_rest, place, pull, push, serve, source
 from dsgd.algorithms.server import PULL, REST, Server
 from dsgd.comm import Header, Roles
@@ -33,6 +33,11 @@ def elastic_roles(size, objective, *, servers=1, colocated=False, beta=0.9, tau=
     return Roles(workers, owners, tuple(range(len(owners))), synchronous=False, pushes=1, every=tau)
 
 
+def exchanges(workers, *, tau, **others):
+    """Nobody waits: asp, but every push follows a pull at once."""
+    return asp(workers)._replace(gradients=tau, exchange=True)
+
+
 def easgd(
     comm,
     local,
@@ -47,8 +52,7 @@ def easgd(
     colocated: bool = False,
 ):
     """Servers hold the centre, workers train."""
-    model = Model(1, "any", lambda worker, now: True, gradients=tau, exchange=True)
-    server = None
+    model, server = exchanges(len(comm.workers), tau=tau), None
     if comm.rank in comm.servers:
         server = Server(comm, local, state, model, source(comm, local, state, model, steps), _add, schedule)
     if comm.worker is None:

@@ -67,12 +67,19 @@ def servers_and_workers(
 ):
     """Who serves which key range, and who works: see place."""
     workers, owners = place(size, objective, servers, colocated)
-    model = choose_model(consistency, len(workers), **dials)
+    model = consistency_model(len(workers), consistency=consistency, **dials)
     check_staleness(model, staleness, compensation)
     if model.cancel and colocated:
         raise ValueError("cancel=true with colocated=true: a server must not be interrupted; leave one of them out")
     pushes = len(workers) if model.synchronous else model.collect
     return Roles(workers, owners, tuple(range(len(owners))), synchronous=model.synchronous, pushes=pushes)
+
+
+def consistency_model(
+    workers, *, consistency, servers=1, colocated=False, staleness="ignore", compensation=None, **dials
+):
+    """The consistency.Model of these options of parameter-server."""
+    return choose_model(consistency, workers, **dials)
 
 
 def is_synchronous(*, consistency, **_):
@@ -113,7 +120,7 @@ def parameter_server(
         actions = source(comm, local, state, model, steps)
         server = Server(comm, local, state, model, actions, update, schedule, correction)
     if works:
-        yield from _work(comm, local, state, model, server, steps)
+        yield from _work(comm, local, state, optimizer, model, server, steps)
     else:
         yield from serve(comm, state, server, steps)
 
@@ -141,7 +148,7 @@ def serve(comm, state, server, steps):
         yield
 
 
-def _work(comm, local, state, model, server, steps):
+def _work(comm, local, state, optimizer, model, server, steps):
     """Pull, compute, push.  The first pull is the start of the run: every worker has the same version of x."""
     pushes = state.own.setdefault("pushes", np.array([state.t]))
     version = state.own.setdefault("version", np.array([state.t]))
@@ -159,7 +166,7 @@ def _work(comm, local, state, model, server, steps):
             sending = []
             if g is not None:
                 if not model.averages:
-                    local.update.clip(g[HEAD:], out=g[HEAD:])
+                    optimizer.clip_own(g[HEAD:])
                 g = comm.copy(g) if model.cancel else g
                 header = Header(int(version[0]), t, int(pushes[0]))
                 sending = push(comm, g, header)

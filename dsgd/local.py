@@ -21,6 +21,7 @@ class Local:
         controller: (name, function), what changes the settings of a parameter server; None for nothing.
 
     Attributes:
+        update: update.Update of all of x, for a worker that trains an x of its own.
         shares: (N,), of each worker in the global batches, if they were changed.
     """
 
@@ -31,6 +32,7 @@ class Local:
         self.fault = None
         self.rest, self.wish, self.strikes, self.order, self.seed = rest, wish, strikes, order, seed
         self.controller, self.splits, self.shares = controller, sampler and sampler.splits, None
+        self.update = None
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 

@@ -11,10 +11,11 @@ from dsgd.controllers import make_controller
 from dsgd.data import load
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
+from dsgd.follow import read_replayed
 from dsgd.mlp import MLP
 from dsgd.objectives import Supervised
 from dsgd.optimizers import OPTIMIZERS
-from dsgd.order import read_replayed, text
+from dsgd.order import text
 from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
@@ -33,6 +34,8 @@ def prepare(config, backend, objective=None, controller=None):
         UsageError, DataError: for what cannot be meant, or read.
     """
     check_backend(config, backend)
+    if config.trace and not config.output:
+        raise UsageError("--trace writes trace.json into the folder of the run; give --output")
     config = config.settle(backend.size)
     config.check_algorithm()
     name, options = config.parse_algorithm()
@@ -54,7 +57,8 @@ def prepare(config, backend, objective=None, controller=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
-    if roles.pushes == 1 and not roles.synchronous and len(roles.owners) > 1 and is_layerwise(config.optimizer):
+    parts = roles.pushes == 1 and roles.owners_step and not roles.synchronous and len(roles.owners) > 1
+    if parts and is_layerwise(config.optimizer):
         raise UsageError(
             f"--optimizer {config.optimizer} needs whole layers, and no server sees a whole layer's push; use servers=1"
         )
@@ -69,6 +73,12 @@ def prepare(config, backend, objective=None, controller=None):
         workers=len(roles.workers),
     )
     steps = config.steps or config.epochs * sampler.steps_per_epoch
+    for what, count in ((f"the run has {steps} steps", steps), ("--checkpoint-every", config.checkpoint_every)):
+        if count % roles.every:
+            raise UsageError(
+                f"--algorithm {config.algorithm}: all workers come to rest after whole periods of {roles.every} steps, "
+                f"and {count} of {what} is no multiple"
+            )
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
     faults.refuse_idle(steps, roles.workers)

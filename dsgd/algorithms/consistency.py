@@ -26,6 +26,8 @@ class Model(NamedTuple):
         cancel: late workers abandon their gradient when the update is made.
         pairwise: the release looks at single workers' clocks, and not at the slowest alone.
         bound: how far a worker may be ahead, at the start; None where that does not matter.
+        gradients: of a worker in each of its pushes.  pushes: of a worker for each of its pulls.
+        exchange: each push follows a pull, the first one too, and all workers make as many.
     """
 
     collect: int
@@ -35,6 +37,9 @@ class Model(NamedTuple):
     cancel: bool = False
     pairwise: bool = False
     bound: int | None = None
+    gradients: int = 1
+    pushes: int = 1
+    exchange: bool = False
 
     @property
     def averages(self):

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from dsgd.algorithms.server import ANSWER, DROP, REJECT, SET, TAKE, UPDATE
-from dsgd.algorithms.settings import SETTINGS, unpack, unsettable
+from dsgd.algorithms.settings import check_settings, unpack, unsettable
 from dsgd.errors import ControllerError
 from dsgd.state import LOSS, SAMPLES
 
@@ -129,6 +129,6 @@ class Controlled:
                 why = unsettable(name, self.model.bound, self.splits)
                 if why:
                     raise ValueError(why)
-            return {name: SETTINGS[name](value, self.workers) for name, value in wanted.items()}
+            return check_settings(wanted, self.workers)
         except Exception as error:  # whatever a user's function raises
             raise ControllerError(self.name, step, error) from error

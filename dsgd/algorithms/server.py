@@ -3,9 +3,8 @@
     x ← x − η · (m / samples) Σ_{pushes of the update, in tree order} g      then the version of x is one higher
 
 A server executes a stream of actions: take a push, drop one, update, answer a worker, let everyone stand still, change
-settings.  The
-first server decides them from what has come (decide.py), and tells them to the others; in a replay it reads them from
-the log of another run.  So all servers apply one order, a worker gets all ranges of x at one version, and the log of the
+settings.  The first server decides them from what has come (decide.py), and tells them to the others; in a replay it
+reads them from the log of another run.  So all servers apply one order, a worker gets all ranges of x at one version, and the log of the
 first server is what the bits of a run depend on, beside its configuration.
 
 Reference: Li et al. 2014 (OSDI), "Scaling distributed machine learning with the parameter server".
@@ -32,15 +31,16 @@ class Server:
     Args:
         model: consistency.Model.  source: what gives the next action: decide.Decider, or Told.
         update: (x, g, lr) -> None, one update of the own range.
+        correction: staleness.Correction of late pushes; None for none.
 
     Attributes:
         pushes: {(worker, key): Message} that came and are not in x yet.  waiting: {worker: None}, whose pull waits.
         held: {worker: version} that each was given last.  group: [(worker, Message)] of the next update.
     """
 
-    def __init__(self, comm, local, state, model, source, update, schedule):
+    def __init__(self, comm, local, state, model, source, update, schedule, correction=None):
         self.comm, self.local, self.state, self.model = comm, local, state, model
-        self.source, self.update, self.schedule = source, update, schedule
+        self.source, self.update, self.schedule, self.correction = source, update, schedule, correction
         self.first, self.others = comm.rank == comm.servers[0], comm.servers[1:]
         self.number = {rank: worker for worker, rank in enumerate(comm.workers)}
         self.whole = state.packet if self.first else state.x  # the first server's messages have four numbers in front
@@ -54,6 +54,10 @@ class Server:
         self._told, self._copy = [], None
         self._sending, self._telling = {}, {}  # worker -> requests, server -> request
         self._total = comm.empty(len(self.whole)) if model.averages else None
+        if correction:  # all workers start with this version
+            self._copy = comm.copy(self.whole)
+            for worker in self.held:
+                correction.give(worker, self.version, self._copy)
 
     @property
     def version(self):
@@ -66,8 +70,10 @@ class Server:
         return int(self.counts[1])
 
     def step(self, handled):
-        """t: updates, where each is a whole batch, else clocks of N pushes."""
-        return handled // len(self.comm.workers) if self.model.of == "any" else self.version
+        """t: updates, where each is a whole batch, else the gradients in clocks of N pushes."""
+        if self.model.of == "any":
+            return handled // len(self.comm.workers) * self.model.gradients
+        return self.version
 
     def start(self):
         """All workers begin to compute."""
@@ -94,7 +100,7 @@ class Server:
         while action := self.source.next(self):
             kind, worker, key, number = action
             if kind == TAKE:
-                self.group.append((worker, self.pushes.pop((worker, key))))
+                self.group.append((worker, self._corrected(worker, self.pushes.pop((worker, key)))))
                 self.counts[1] += 1
             elif kind in (DROP, REJECT):
                 self._log(worker, self.pushes.pop((worker, key)), 0 if kind == DROP else -1)
@@ -138,6 +144,12 @@ class Server:
                 self.state.agree(self.state.packet)
             yield ALONE
 
+    def _corrected(self, worker, message):
+        """A push as it goes into the next update."""
+        if not self.correction:
+            return message
+        return message._replace(data=self.correction.correct(worker, message, self.version, self.whole))
+
     def _log(self, worker, message, into):
         if self.first:
             self.local.order.add([worker, message.header.push, message.header.version, into])
@@ -150,6 +162,8 @@ class Server:
             request.wait()
         self.waiting.pop(worker, None)
         self.held[worker] = self.version
+        if self.correction:
+            self.correction.give(worker, self.version, self._copy)
         rank, shares, sending = self.comm.workers[worker], self.settings.get("shares"), []
         if self._aware[worker] is not shares:
             self._aware[worker] = shares

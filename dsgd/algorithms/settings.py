@@ -31,7 +31,7 @@ def _lr(value, workers):
 
 
 def _bound(value, workers):
-    if int(value) != value or value < 0:
+    if not float(value).is_integer() or value < 0:
         raise ValueError(f"bound={value} is no whole number from 0 on")
     return int(value)
 
@@ -44,6 +44,15 @@ def _shares(value, workers):
 
 
 SETTINGS = {"lr": _lr, "bound": _bound, "shares": _shares}
+
+
+def check_settings(settings, workers):
+    """{name: value} as they are kept.
+
+    Raises:
+        ValueError, TypeError, KeyError, OverflowError: for what is no setting, or no value of it.
+    """
+    return {name: SETTINGS[name](value, workers) for name, value in dict(settings).items()}
 
 
 def pack(settings, workers):

@@ -252,7 +252,7 @@ def broken(records):
 
 
 @pytest.mark.fault(
-    "S6",
+    "U3",
     "a controller raises an error, or sets what cannot be",
     "the run ends with the controller's name, the step and the reason, in one line",
 )

@@ -56,6 +56,7 @@ class Roles:
     servers: tuple = ()  # ranks that serve
     synchronous: bool = True
     pushes: int = 0  # gradients of workers that one update averages; 0 for those of all workers
+    spare: bool = False  # whether the run goes on without a worker that is silent
 
     @cached_property
     def number(self):
@@ -136,6 +137,12 @@ class Comm(Protocol):
 
     def split(self, color, key=0):
         """The communicator of the ranks with this color, ordered by (key, rank); it all-reduces as this one does."""
+
+    def without(self, ranks):
+        """The communicator of the others, who all call this; these do not, and were given up.  Itself without nobody."""
+
+    def give_up(self, rank):
+        """This rank is silent: nobody waits for it any more, nor for its end."""
 
     def free(self):
         """Give the communicator back, and what was split off it: nobody uses them any more.  Every rank calls this."""

@@ -4,6 +4,7 @@
 - one line for each push, in the order in which the servers handled them: [worker, push, pulled, into]: the worker's
   number of it, from 0; the version of x that it was computed on; the version that it went into, 0 if it was dropped
   because it was late, -1 if it was rejected.  Versions count updates, so its staleness is into - 1 - pulled
+- {"lost": worker}: it was given up, and is not waited for any more
 - {"rest": version, "step": t}: all workers stood still with this version
 - {"end": entries, "sha256": of all bytes before it}: a run that is under way, or was killed, has no such line
 """
@@ -47,6 +48,10 @@ class Order:
         """A push was handled, or all workers stand still."""
         self.entries.append(entry)
 
+    def tell(self, text):
+        """Something that the user should know now."""
+        say(text)
+
     def reject(self, worker, problem):
         """A push was rejected; of each worker's first one something is said."""
         if not self.rejected[worker]:
@@ -81,12 +86,14 @@ class Order:
         pushes = [entry for entry in self.entries if isinstance(entry, list)]
         if not pushes:
             return {}
+        lost = [entry["lost"] for entry in self.entries if isinstance(entry, dict) and "lost" in entry]
         stale = staleness(pushes)
         return {
             "updates": max(into for *_, into in pushes),
             "pushes_per_worker": [Counter(push[0] for push in pushes)[i] for i in range(self.header["workers"])],
             "pushes_dropped": sum(into == 0 for *_, into in pushes),
             "pushes_rejected": sum(into < 0 for *_, into in pushes),
+            "workers_lost": lost,
             "mean_staleness": sum(stale) / max(1, len(stale)),
             "max_staleness": max(stale, default=0),
         }

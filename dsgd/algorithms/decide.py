@@ -2,6 +2,7 @@
 
     a push comes      → it is taken, dropped if it is late, or rejected if it is not finite or no vector like x
     K are together    → update
+    a worker is lost  → the others go on, and who waited for its push waits no more
     a pull waits      → it is answered as soon as the model releases the worker, and the budget has a push for it
     all pulls wait    → update with what there is, or stand still: a cut, where a run can be saved, or end
 
@@ -18,8 +19,8 @@ from math import isfinite
 import numpy as np
 
 from dsgd.algorithms.consistency import Progress
-from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, STAND, TAKE, UPDATE
-from dsgd.errors import NonFiniteGradient
+from dsgd.algorithms.server import ANSWER, DROP, LOSE, MEAN, REJECT, STAND, TAKE, UPDATE
+from dsgd.errors import NonFiniteGradient, PeerError
 from dsgd.state import BAD, HEAD, STOP
 
 
@@ -37,6 +38,7 @@ class Decider:
         self.clocks = dict(enumerate(self._clocks.tolist()))
         self.unit = workers if model.of == "any" else 1
         self.actions, self.undecided, self.groups = deque(), deque(), {}
+        self.computing = set()  # workers whose push is granted, and has not come
         self.stopping = False
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
         self.goal = self.granted = None  # set when the workers start
@@ -44,11 +46,32 @@ class Decider:
 
     def came(self, worker, key):
         """A push is there."""
+        self.computing.discard(worker)
         self.undecided.append((worker, key))
 
     def asked(self, worker):
         """A pull waits."""
         self.fresh.append(worker)
+
+    def lose(self, worker, seconds):
+        """A worker has been silent for so long: it is given up, and the others do the pushes that it would have made.
+
+        Raises:
+            PeerError: the model waits for every worker, or this was the last one.
+        """
+        rank = self.local.comm.workers[worker]
+        text = f"worker {worker} (rank {rank}) was answered, and has asked for nothing in {seconds:g} s (patience)"
+        del self.clocks[worker]
+        if self.model.synchronous or not self.clocks:
+            why = "every worker is waited for" if self.clocks else "nobody is left"
+            raise PeerError(f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint")
+        self.local.order.tell(f"{text}: it is given up, and the other {len(self.clocks)} go on")
+        self.actions.append((LOSE, worker, 0, 1))
+        self.granted -= worker in self.computing
+        self.seen = None  # look at all who wait
+        for key in sorted(self.groups):
+            if self._complete(self.groups[key]):
+                self._together(key)
 
     def next(self, server):
         """The next action, or None if there is nothing to do until a message comes."""
@@ -62,7 +85,7 @@ class Decider:
         """All workers start, each with a push that is granted."""
         done = self._done(server)
         self.goal = min((done // self.unit // self.between + 1) * self.between, self.steps) * self.unit
-        self.granted = server.handled + len(self.clocks)
+        self.granted, self.computing = server.handled + len(self.clocks), set(self.clocks)
 
     def _done(self, server):
         return server.handled if self.model.of == "any" else server.version
@@ -72,11 +95,15 @@ class Decider:
             return self._sort(server, *self.undecided.popleft())
         for worker in self._released(server):
             self.granted += 1
+            self.computing.add(worker)
             self.actions.append((ANSWER, worker, 0, 0))
         if self.actions or not self._quiet(server):
             return
         if self.groups:
             return self._together(min(self.groups))
+        first = next(iter(self.clocks))
+        for worker in server.lost:  # in a run that is resumed here, it comes back as if it were the first of the others
+            self._clocks[worker] = self.clocks[first]
         self.actions.append((STAND, 0, 0, int(self.stopping)))
         self.goal = self.seen = None
 
@@ -99,8 +126,16 @@ class Decider:
             return self.actions.append((DROP, worker, key, 0))
         group = self.groups.setdefault(MEAN if self.model.of == "any" else key, [])
         group.append((worker, key))
-        if len(group) == self.model.collect:
+        if self._complete(group):
             self._together(key if self.model.of == "clock" else next(iter(self.groups)))
+
+    def _complete(self, group):
+        """Whether these pushes make an update: all that there can be, once workers were given up."""
+        if len(self.clocks) == len(self._clocks):
+            return len(group) == self.model.collect
+        if self.model.of == "clock":
+            return self.clocks.keys() <= {worker for worker, _ in group}
+        return len(group) >= min(self.model.collect, len(self.clocks))
 
     def _together(self, key):
         """The pushes of a group make an update; under `cancel` everyone goes on with it."""

@@ -17,13 +17,14 @@ Exact when: bsp is data-parallel on as many workers, to the bit, for any S; asp 
 """
 
 from functools import partial
+from math import inf
 
 import numpy as np
 
 from dsgd.algorithms.consistency import choose_model
 from dsgd.algorithms.decide import Decider
 from dsgd.algorithms.replay import actions
-from dsgd.algorithms.server import PARAMETERS, PULL, PUSH, REST, Server, Told
+from dsgd.algorithms.server import LOST, PARAMETERS, PULL, PUSH, REST, Server, Told
 from dsgd.comm import Header, Roles
 from dsgd.layout import BLOCK, cut
 from dsgd.state import ALONE, HEAD
@@ -31,7 +32,7 @@ from dsgd.state import ALONE, HEAD
 NOTHING = np.empty(0, np.uint8)  # what a pull carries
 
 
-def servers_and_workers(size, objective, *, servers=1, colocated=False, consistency="bsp", **dials):
+def servers_and_workers(size, objective, *, servers=1, colocated=False, consistency="bsp", patience=None, **dials):
     """Ranks 0 … S − 1 serve one key range each, the others work; with `colocated` every rank does both."""
     n = objective.layout.size
     if servers < 1:
@@ -45,13 +46,20 @@ def servers_and_workers(size, objective, *, servers=1, colocated=False, consiste
         )
     if not colocated and servers >= size:
         raise ValueError(f"{servers} servers of {size} ranks leave no worker: start at least {servers + 1} ranks")
+    if patience is not None and not 0 < patience < inf:
+        raise ValueError(f"patience={patience}: a worker is given up after a number of seconds, more than 0")
+    if patience and colocated:
+        raise ValueError("patience= with colocated=true: nobody goes on without a server; leave one of them out")
     workers = tuple(range(0 if colocated else servers, size))
     model = choose_model(consistency, len(workers), **dials)
+    if model.cancel and patience:
+        raise ValueError("patience= with cancel=true, where a slow worker never pushes; leave one of them out")
     if model.cancel and colocated:
         raise ValueError("cancel=true with colocated=true: a server must not be interrupted; leave one of them out")
     owners = tuple((s, lo, hi) for s, (lo, hi) in enumerate(cut(n, servers)))
     pushes = len(workers) if model.synchronous else model.collect
-    return Roles(workers, owners, tuple(range(servers)), synchronous=model.synchronous, pushes=pushes)
+    spare = patience is not None and not model.synchronous
+    return Roles(workers, owners, tuple(range(servers)), model.synchronous, pushes, spare)
 
 
 def is_synchronous(*, consistency, **_):
@@ -76,6 +84,7 @@ def parameter_server(
     n: int = ...,
     sample: int = ...,
     cancel: bool = ...,
+    patience: float = ...,
 ):
     """Servers serve, workers work."""
     clock = len(comm.workers)
@@ -86,7 +95,9 @@ def parameter_server(
     server = None
     if serves:
         update = partial(optimizer.step, among=among) if model.averages else optimizer.step_clipped
-        server = Server(comm, local, state, model, source(comm, local, state, model, steps), update, schedule)
+        following = source(comm, local, state, model, steps)
+        patience = patience if isinstance(following, Decider) else None
+        server = Server(comm, local, state, model, following, update, schedule, patience)
     if works:
         yield from _work(comm, local, state, optimizer, model, server, steps)
     else:
@@ -107,10 +118,10 @@ def _serve(comm, state, server, steps):
     """From one cut to the next; all ranks start together, so that a run that is resumed there goes on in the same order."""
     while state.t < steps:
         if not server.model.synchronous:
-            comm.barrier()
-        server.resting = False
+            comm.without(state.lost).barrier()
+        server.begin()
         while not server.resting:
-            server.hear(comm.recv())
+            server.listen()
             yield from server.act()
         server.settle()
         yield
@@ -125,7 +136,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
     x = np.concatenate(comm.allgather(state.x)) if server else state.x
     while state.t < steps:
         if not model.synchronous:
-            comm.barrier()
+            comm.without(state.lost).barrier()
         tag = PARAMETERS
         while tag != REST:
             # compute: by rounds the batch is that of the version, else worker i's k-th gradient is of global batch k
@@ -143,7 +154,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 comm.send(NOTHING, comm.servers[0], PULL, header)
                 pushes[0] += 1
             # pull
-            replies = yield from _pull(comm, server, len(keys), new)
+            replies = yield from _pull(comm, state, server, len(keys), new)
             if not model.cancel:  # all servers have answered, so they have the pushes
                 for request in sending:
                     request.wait()
@@ -155,19 +166,23 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 state.x = x
             if tag != REST:
                 yield ALONE
+        if first.header.push > len(state.lost):
+            state.lost = tuple(comm.recv(comm.servers[0], LOST).data.tolist())
         if server:
             server.settle()
             server.resting = False
         yield
 
 
-def _pull(comm, server, servers, new):
+def _pull(comm, state, server, servers, new):
     """{server: its Message}, of all of them; a worker that is a server, too, serves until they are there."""
     replies = {comm.servers[0]: new.wait()} if new else {}
     while len(replies) < servers:
         message = comm.recv()
         if message.tag in (PARAMETERS, REST):
             replies[message.source] = message
+        elif message.tag == LOST:
+            state.lost = tuple(message.data.tolist())
         else:
             server.hear(message)
             yield from server.act()

@@ -11,7 +11,7 @@ Exact when: always: the parameters are those of the run that the log is of, to t
 
 from collections import deque
 
-from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, STAND, TAKE, UPDATE
+from dsgd.algorithms.server import ANSWER, DROP, LOSE, MEAN, REJECT, STAND, TAKE, UPDATE
 
 
 def actions(entries, model, workers, steps):
@@ -20,19 +20,23 @@ def actions(entries, model, workers, steps):
     Args:
         model: consistency.Model.  workers: N.  steps: of the whole run; a log may end before.
     """
-    pulled = {worker: deque() for worker in range(workers)}  # the versions that a worker's pushes are computed on
-    for entry in entries:
+    pulled, rests = {worker: deque() for worker in range(workers)}, 0
+    for entry in entries:  # what a worker's pushes are computed on: (how often all stood still before it, version)
         if isinstance(entry, list):
-            pulled[entry[0]].append(entry[2])
-    result = []
-    _begin(pulled, 0)
-    result += _answers(pulled, 0, model)
+            pulled[entry[0]].append((rests, entry[2]))
+        rests += isinstance(entry, dict) and "rest" in entry
+    rests = 0
+    _begin(pulled, (rests, 0))
+    result = _answers(pulled, (rests, 0), model)
     for entry, following in zip(entries, [*entries[1:], None]):
         if isinstance(entry, dict):
+            if "lost" in entry:  # here the worker is there, and has nothing to do any more
+                result.append((LOSE, entry["lost"], 0, 0))
             if "rest" in entry:
                 result.append((STAND, 0, 0, int(following is None and entry["step"] < steps)))
-                _begin(pulled, entry["rest"])
-                result += _answers(pulled, entry["rest"], model)
+                rests += 1
+                _begin(pulled, (rests, entry["rest"]))
+                result += _answers(pulled, (rests, entry["rest"]), model)
             continue
         worker, push, version, into = entry
         key = version if model.of == "round" else push
@@ -40,7 +44,7 @@ def actions(entries, model, workers, steps):
             result.append((TAKE, worker, key, 0))
             if not isinstance(following, list) or following[3] != into:  # the last push of this update
                 result.append((UPDATE, 0, MEAN if model.of == "any" else key, 0))
-                result += [] if isinstance(following, dict) else _answers(pulled, into, model, new=True)
+                result += _answers(pulled, (rests, into), model, new=not isinstance(following, dict))
         elif not model.cancel:  # otherwise it depends on the moment whether there is such a push at all
             result.append((REJECT if into < 0 else DROP, worker, key, 0))
     return result

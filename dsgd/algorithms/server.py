@@ -15,12 +15,14 @@ from collections import deque
 
 import numpy as np
 
+from dsgd.algorithms.patience import Patience
 from dsgd.collectives import tree_sum
 from dsgd.comm import Header
+from dsgd.errors import PeerError
 from dsgd.state import ALONE, HEAD, SAMPLES, STOP
 
-PULL, PUSH, PARAMETERS, REST, ORDER = 1, 2, 3, 4, 5  # tags; REST: parameters, and everyone stands still
-TAKE, DROP, REJECT, UPDATE, ANSWER, STAND = range(6)  # actions: (kind, worker, key of the push, number)
+PULL, PUSH, PARAMETERS, REST, ORDER, LOST = range(1, 7)  # tags; REST: parameters, and everyone stands still
+TAKE, DROP, REJECT, UPDATE, ANSWER, STAND, LOSE = range(7)  # actions: (kind, worker, key of the push, number)
 MEAN = -1  # the key of an update that is the mean of its pushes, and not a sum over one global batch
 
 
@@ -29,14 +31,15 @@ class Server:
 
     Args:
         model: consistency.Model.  source: what gives the next action: decide.Decider, or Told.
-        update: (x, g, lr) -> None, one update of the own range.
+        update: (x, g, lr) -> None, one update of the own range.  patience: s, see Patience; None for ever.
 
     Attributes:
         pushes: {(worker, key): Message} that came and are not in x yet.  waiting: {worker: None}, whose pull waits.
         held: {worker: version} that each was given last.  group: [(worker, Message)] of the next update.
+        lost: {worker: the send that it may never receive}, of those that were given up.
     """
 
-    def __init__(self, comm, local, state, model, source, update, schedule):
+    def __init__(self, comm, local, state, model, source, update, schedule, patience=None):
         self.comm, self.local, self.state, self.model = comm, local, state, model
         self.source, self.update, self.schedule = source, update, schedule
         self.first, self.others = comm.rank == comm.servers[0], comm.servers[1:]
@@ -46,7 +49,9 @@ class Server:
         self.counts = state.own.setdefault("server", np.array([state.t, state.t * len(comm.workers)]))
         self.pushes, self.waiting, self.group = {}, {}, []
         self.held = dict.fromkeys(range(len(comm.workers)), self.version)
-        self.resting = False
+        self.numbers = {}  # worker -> the number of its next push
+        self.lost, self.resting = {}, False
+        self.patience = Patience(comm, patience)
         self._told, self._copy = [], None
         self._sending, self._telling = {}, {}  # worker, server -> request
         self._total = comm.empty(len(self.whole)) if model.averages else None
@@ -70,15 +75,54 @@ class Server:
         if message.tag == ORDER:
             self.source.actions.extend(map(tuple, message.data.reshape(-1, 4).tolist()))
             return
-        worker, header = self.number[message.source], message.header
+        worker, header = self._check(message), message.header
+        if worker not in self.held:  # it was given up
+            return
         if message.tag == PULL:
+            self.patience.end(worker)
             if header.version == self.held[worker]:  # otherwise its answer is on the way
                 self.waiting[worker] = None
                 self.source.asked(worker)
         else:
-            key = header.version if self.model.of == "round" else header.push
-            self.pushes[worker, key] = message
-            self.source.came(worker, key)
+            self.pushes[worker, self._key(header)] = message
+            self.source.came(worker, self._key(header))
+
+    def listen(self):
+        """Hear the next message, or give up the worker that has been silent for too long."""
+        message, silent = self.patience.message()
+        if message:
+            self.hear(message)
+        else:
+            self.source.lose(silent, self.patience.seconds)
+
+    def begin(self):
+        """All workers compute."""
+        self.resting = False
+        for worker in self.held:
+            self.patience.begin(worker)
+
+    def _check(self, message):
+        """The number of the worker that a message is of.
+
+        Raises:
+            PeerError: it is of none, or cannot be: a rank follows another protocol.
+        """
+        worker, tag, header = self.number.get(message.source), message.tag, message.header
+        possible = worker is not None and tag in (PULL, PUSH)
+        if possible and worker in self.held:
+            held, number = self.held[worker], self.numbers.get(worker, header.push)
+            possible = 0 <= header.version <= held if self.model.cancel else header.version == held
+            possible = possible and header.push == (number if tag == PUSH else number - 1)
+            self.numbers[worker] = header.push + 1
+        if not possible:
+            raise PeerError(
+                f"rank {self.comm.rank}, a server: no worker sends what came from rank {message.source}, tag {tag}, {header}; "
+                "does every rank run the same program?"
+            )
+        return worker
+
+    def _key(self, header):
+        return header.version if self.model.of == "round" else header.push
 
     def act(self):
         """Execute all actions that there are; yields after each update of an asynchronous model, with the others told."""
@@ -96,6 +140,9 @@ class Server:
                 continue
             elif kind == ANSWER:
                 self._answer(worker, PARAMETERS)
+                self.patience.begin(worker)
+            elif kind == LOSE:
+                self._lose(worker, gone=number)
             self._told.append(action)
             if kind == STAND:
                 return self._stand(number)
@@ -138,8 +185,19 @@ class Server:
             self._sending.pop(worker).wait()
         self.waiting.pop(worker, None)
         self.held[worker] = self.version
-        header = Header(self.version, self.state.t)
+        header = Header(self.version, self.state.t, push=len(self.lost))
         self._sending[worker] = self.comm.isend(self._copy, self.comm.workers[worker], tag, header)
+
+    def _lose(self, worker, gone):
+        """A worker was given up.   gone: nothing is sent to it any more; in a replay it is there, and has nothing to do"""
+        if self.first:
+            self.local.order.add({"lost": worker})
+        if gone:
+            self.lost[worker] = self._sending.pop(worker, None)
+            self.waiting.pop(worker, None)
+            del self.held[worker]
+            self.pushes = {push: message for push, message in self.pushes.items() if push[0] != worker}
+            self.comm.give_up(self.comm.workers[worker])
 
     def _stand(self, stop):
         """Everyone gets this version, and what was agreed: bsp's four numbers, else whether this is the end."""
@@ -154,8 +212,14 @@ class Server:
         else:
             head = np.array(self.source.actions.popleft(), np.int64).view(np.float64)
         self._tell()
+        lost = np.array([self.comm.workers[worker] for worker in self.lost], np.int64)
         for worker in list(self.held):
             self._answer(worker, REST)
+            if self.first and len(lost) > len(state.lost):  # news
+                self._telling[self.comm.workers[worker]] = self.comm.isend(lost, self.comm.workers[worker], LOST)
+        state.lost = tuple(lost.tolist())
+        if not self.model.cancel:  # under cancel some are late
+            self.pushes.clear()  # of those who, in a replay, have nothing to do
         self.resting = True
         state.agree(head)
 

@@ -32,6 +32,8 @@ def prepare(config, backend, objective=None):
         UsageError, DataError: for what cannot be meant, or read.
     """
     check_backend(config, backend)
+    if config.trace and not config.output:
+        raise UsageError("--trace writes trace.json into the folder of the run; give --output")
     config = config.settle(backend.size)
     config.check_algorithm()
     name, options = config.parse_algorithm()

@@ -1,5 +1,6 @@
 """What one rank does in a run, the same in both worlds: start or restore, drive the algorithm, observe, save."""
 
+import json
 import os
 from functools import partial
 from typing import NamedTuple
@@ -221,6 +222,7 @@ class Rank:
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
         counted = [self.comm.sent.messages, self.comm.sent.bytes, self.local.computed, os.getpid(), self.comm.clock()]
         ranks = self._gather(np.array(counted, np.float64).view(np.uint8))
+        logs = self._logs() if self.job.config.trace else None
         broken = np.array([not np.isfinite(self.state.x).all()], np.float64)
         if self.observer.without(self.state.lost).allreduce(broken)[0]:
             raise self._agreed(
@@ -238,4 +240,18 @@ class Rank:
         self.recorder.finish()
         ranks = {rank: numbers.view(np.float64) for rank, numbers in ranks.items()}
         clock = max(numbers[4] for numbers in ranks.values())
-        return {"x": np.array(x), "ranks": ranks, "step": self.state.t, "clock": float(clock), "ended_by": ended_by}
+        return {
+            "x": np.array(x),
+            "ranks": ranks,
+            "step": self.state.t,
+            "clock": float(clock),
+            "ended_by": ended_by,
+            "logs": logs,
+        }
+
+    def _logs(self):
+        """[what each rank noted] on rank 0, for the timeline."""
+        packed = json.dumps(self.comm.log.pack()).encode()
+        logs = self._gather(np.frombuffer(packed, np.uint8))
+        none = {"records": [], "places": {}, "begin": 0.0, "full": False}  # of a rank that was given up
+        return logs and [json.loads(logs[r].tobytes()) if r in logs else none for r in range(self.comm.size)]

@@ -15,6 +15,7 @@ class SimulatorBackend:
 
     virtual = True  # whether the clock is
     main = True  # whether this process hosts rank 0
+    clock_error = 0.0
 
     def __init__(self, size, name="simulator", **options):
         self.size, self.name, self.processes = size, name, 1
@@ -38,8 +39,10 @@ class SimulatorBackend:
         """Nothing to watch: ranks that wait for each other for ever are found at once, in virtual time."""
         return nullcontext()
 
-    def run(self, main, *, roles, dtype, start, reduction, faults, debug):
+    def run(self, main, *, roles, dtype, start, reduction, faults, debug, trace):
         """main(comm, observer) on every rank; returns rank 0's result.   debug: collectives are compared always"""
-        facts = dict(roles=roles, dtype=dtype, start=start, reduction=reduction, faults=faults, network=Network())
+        facts = dict(
+            roles=roles, dtype=dtype, start=start, reduction=reduction, faults=faults, network=Network(), timeline=trace
+        )
         self.world = World(self.size, **facts | self._options)
         return self.world.run(lambda rank: main(self.world.comm(rank), self.world.observer(rank)))[0]

@@ -253,5 +253,8 @@ class Rank:
         """[what each rank noted] on rank 0, for the timeline."""
         packed = json.dumps(self.comm.log.pack()).encode()
         logs = self._gather(np.frombuffer(packed, np.uint8))
-        none = {"records": [], "places": {}, "begin": 0.0, "full": False}  # of a rank that was given up
-        return logs and [json.loads(logs[r].tobytes()) if r in logs else none for r in range(self.comm.size)]
+        none = {"records": [], "begin": 0.0, "full": False}  # of a rank that was given up, beside its place
+        return logs and [
+            json.loads(logs[r].tobytes()) if r in logs else none | {"places": {self.comm.name: r}}
+            for r in range(self.comm.size)
+        ]

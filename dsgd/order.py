@@ -190,7 +190,20 @@ def read_replayed(job):
         )
     if not any("rest" in entry for entry in entries if isinstance(entry, dict)):
         raise UsageError(f"--replay {path}: its run never came to rest, so that it has no end")
+    back = _came_back(entries)
+    if back is not None:
+        raise UsageError(f"--replay {path}: worker {back} was given up, and came back when its run was resumed")
     return head, entries
+
+
+def _came_back(entries):
+    """A worker that pushed after it was given up: it goes on with a number that no replay would give it."""
+    lost = set()
+    for entry in entries:
+        if _is_push(entry) and entry[0] in lost:
+            return entry[0]
+        lost |= {entry["lost"]} if "lost" in entry else set()
+    return None
 
 
 def _order_of(algorithm):

@@ -65,7 +65,7 @@ class Decider:
         if self.model.synchronous or not self.clocks:
             why = "every worker is waited for" if self.clocks else "nobody is left"
             raise PeerError(f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint")
-        self.local.order.tell(f"{text}: it is given up, and the other {len(self.clocks)} go on")
+        self.local.order.tell(f"{text}: it is given up, and the run goes on with the other {len(self.clocks)}")
         self.actions.append((LOSE, worker, 0, 1))
         self.granted -= worker in self.computing
         self.seen = None  # look at all who wait

@@ -10,10 +10,11 @@ from dsgd.checkpoint import digest
 from dsgd.data import load
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
+from dsgd.follow import read_replayed
 from dsgd.mlp import MLP
 from dsgd.objectives import Supervised
 from dsgd.optimizers import OPTIMIZERS
-from dsgd.order import read_replayed, text
+from dsgd.order import text
 from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run

@@ -68,7 +68,8 @@ class Rank:
         epoch = job.sampler.steps_per_epoch
         self.norms = Norms(job.objective.layout, self.lo, self.hi)
         optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
-        self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2)
+        all_norms = Norms(job.objective.layout)
+        self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2, all_norms)
         self.schedule = make_schedule(config.schedule, lr=job.lr, steps=job.steps, warmup=config.warmup_steps)
         self.progress = Progress(
             config.log_every or epoch, self.schedule, config.tolerance, config.patience, config.stop_on_divergence
@@ -151,6 +152,7 @@ class Rank:
         with self.recorder.timed("evaluation"):
             test = {} if x is None else self.job.objective.evaluate(x)
         self.recorder.record(self.state.t, self.comm.clock(), self.job.virtual, test, squares)
+        self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t)
 
     def _squares(self):
         """{array: Σ g²} of the averaged gradient on rank 0, put together from the owners; None if nobody looked at it."""
@@ -215,8 +217,8 @@ class Rank:
             }
             arrays = join(parts, self.job.roles, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
+            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
-            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""

@@ -12,9 +12,9 @@ from dsgd.command import say
 from dsgd.config import Config
 from dsgd.errors import UsageError
 from dsgd.folder import start_folder
+from dsgd.follow import settings
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
-from dsgd.order import settings
 from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
 from dsgd.trace import encode, make_events
 

@@ -147,7 +147,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
             sending = []
             if g is not None:  # push: to each server its key range, to the first with the four numbers in front
                 if not model.averages:
-                    optimizer.clip(g[HEAD:], out=g[HEAD:])
+                    optimizer.clip_own(g[HEAD:])
                 g = comm.copy(g) if model.cancel else g
                 header = Header(int(version[0]), t, int(pushes[0]))
                 sending = [comm.isend(g[key], s, PUSH, header._replace(range=s)) for s, key in enumerate(keys)]

@@ -1,9 +1,10 @@
 """From the log of a run to the actions that repeat it.
 
-    [worker, push, pulled, into] …      →      take … take, update, answer …, stand
+    [worker, push, pulled, into] …      →      answer …, take … take, update, answer …, stand
 
 A push that was computed on version v was pulled while v was there: once v is made, those workers are answered whose
-next push has pulled = v, before anything else happens.
+next push has pulled = v, before anything else happens.  When all workers stood still they have one version and need no
+answer: each computes on it.
 
 Reference: Lamport 1978 (CACM 21), "Time, clocks, and the ordering of events in a distributed system".
 Exact when: always: the parameters are those of the run that the log is of, to the bit.
@@ -20,47 +21,67 @@ def actions(entries, model, workers, steps):
     Args:
         model: consistency.Model.  workers: N.  steps: of the whole run; a log may end before.
     """
-    pulled, rests = {worker: deque() for worker in range(workers)}, 0
-    for entry in entries:  # what a worker's pushes are computed on: (how often all stood still before it, version)
-        if isinstance(entry, list):
-            pulled[entry[0]].append((rests, entry[2]))
-        rests += isinstance(entry, dict) and "rest" in entry
-    rests = 0
-    _begin(pulled, (rests, 0))
-    result = _answers(pulled, (rests, 0), model)
-    for entry, following in zip(entries, [*entries[1:], None]):
-        if isinstance(entry, dict):
-            if "lost" in entry:  # here the worker is there, and has nothing to do any more
-                result.append((LOSE, entry["lost"], 0, 0))
-            if "rest" in entry:
-                result.append((STAND, 0, 0, int(following is None and entry["step"] < steps)))
-                rests += 1
-                _begin(pulled, (rests, entry["rest"]))
-                result += _answers(pulled, (rests, entry["rest"]), model)
-            continue
-        worker, push, version, into = entry
-        key = version if model.of == "round" else push
-        if into > 0:
+    result, version = [], 0
+    for pushes, lost, rest in parts(entries):
+        if model.cancel:  # it depends on the moment whether there is a late push at all
+            pushes = [push for push in pushes if push[3] > 0]
+        pulled = _pulled(pushes, workers)
+        result += _answers(pulled, version, model)
+        for place, (worker, push, computed_on, into) in enumerate(pushes):
+            following = pushes[place + 1] if place + 1 < len(pushes) else None
+            result += _lose(lost, place)
+            key = computed_on if model.of == "round" else push
+            if into <= 0:
+                result.append((REJECT if into < 0 else DROP, worker, key, 0))
+                continue
             result.append((TAKE, worker, key, 0))
-            if not isinstance(following, list) or following[3] != into:  # the last push of this update
+            if following is None or following[3] != into:  # the last push of this update
+                version = into
                 result.append((UPDATE, 0, MEAN if model.of == "any" else key, 0))
-                result += _answers(pulled, (rests, into), model, new=not isinstance(following, dict))
-        elif not model.cancel:  # otherwise it depends on the moment whether there is such a push at all
-            result.append((REJECT if into < 0 else DROP, worker, key, 0))
+                result += _answers(pulled, version, model, to_all=model.cancel and following is not None)
+        result += _lose(lost, len(pushes))
+        last = rest is entries[-1]
+        result.append((STAND, 0, 0, int(last and rest["step"] < steps)))
     return result
 
 
-def _begin(pulled, version):
-    """Everyone has this version, and computes on it."""
-    for versions in pulled.values():
-        if versions and versions[0] == version:
-            versions.popleft()
+def parts(entries):
+    """([push], {how many of them came before: [lost worker]}, rest) from one rest to the next."""
+    pushes, lost = [], {}
+    for entry in entries:
+        if is_push(entry):
+            pushes.append(entry)
+        elif "rest" in entry:
+            yield pushes, lost, entry
+            pushes, lost = [], {}
+        elif "lost" in entry:
+            lost.setdefault(len(pushes), []).append(entry["lost"])
 
 
-def _answers(pulled, version, model, new=False):
+def _lose(lost, place):
+    """Workers that were given up: in a replay they are there, and have nothing to do."""
+    return [(LOSE, worker, 0, 0) for worker in lost.get(place, ())]
+
+
+def is_push(entry):
+    """Whether an entry of a log is one of a push."""
+    return isinstance(entry, list)
+
+
+def _pulled(pushes, workers):
+    """{worker: the versions that its pushes between two rests are computed on, but for the first}"""
+    pulled = {worker: deque() for worker in range(workers)}
+    for worker, _, version, _ in sorted(pushes):  # one that was rejected may stand before one that waited for others
+        pulled[worker].append(version)
+    for versions in filter(None, pulled.values()):
+        versions.popleft()
+    return pulled
+
+
+def _answers(pulled, version, model, to_all=False):
     """The answers that were given while this version was there."""
     if model.cancel:
-        return [(ANSWER, worker, 0, 0) for worker in pulled] if new else []
+        return [(ANSWER, worker, 0, 0) for worker in pulled if to_all]
     result = []
     for worker, versions in pulled.items():
         while versions and versions[0] == version:

@@ -14,14 +14,14 @@ Exact when: the order of arrival is the same: then the actions are the same.
 """
 
 from collections import deque
-from math import isfinite
 
 import numpy as np
 
+from dsgd.algorithms.admission import fault, refuse
 from dsgd.algorithms.consistency import Progress
 from dsgd.algorithms.server import ANSWER, DROP, LOSE, MEAN, REJECT, STAND, TAKE, UPDATE
 from dsgd.errors import NonFiniteGradient, PeerError
-from dsgd.state import BAD, HEAD, STOP
+from dsgd.state import STOP
 
 
 class Decider:
@@ -145,6 +145,7 @@ class Decider:
     def _reject(self, server, worker, key, problem):
         self.in_a_row += 1
         if self.in_a_row >= len(self.clocks):
+            refuse(server, server.pushes[worker, key])
             raise NonFiniteGradient(self.local.describe_push(server.pushes[worker, key]))
         self.local.order.reject(worker, problem)
         self.actions.append((REJECT, worker, key, 0))
@@ -172,12 +173,3 @@ class Decider:
             begun = {"round": server.version, "clock": self.clocks[worker], "any": self.granted}[self.model.of]
             if begun < self.goal and self.model.release(worker, now):
                 yield worker
-
-
-def fault(push, x):
-    """What is wrong with a push, for a range of x behind its four numbers; None if nothing is."""
-    if push.shape != x.shape or push.dtype != x.dtype:
-        return f"{len(push) - HEAD} numbers of {push.dtype}, where the server holds {len(x) - HEAD} of {x.dtype}"
-    if push[BAD] or not isfinite(np.dot(push[HEAD:], push[HEAD:])):
-        return "its gradient is not finite"
-    return None

@@ -21,10 +21,11 @@ from math import inf
 
 import numpy as np
 
+from dsgd.algorithms.admission import PULL, PUSH
 from dsgd.algorithms.consistency import choose_model
 from dsgd.algorithms.decide import Decider
 from dsgd.algorithms.replay import actions
-from dsgd.algorithms.server import LOST, PARAMETERS, PULL, PUSH, REST, Server, Told
+from dsgd.algorithms.server import LOST, PARAMETERS, REST, Server, Told
 from dsgd.comm import Header, Roles
 from dsgd.layout import BLOCK, cut
 from dsgd.state import ALONE, HEAD

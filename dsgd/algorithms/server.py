@@ -15,13 +15,13 @@ from collections import deque
 
 import numpy as np
 
+from dsgd.algorithms.admission import PULL, refuse, sender
 from dsgd.algorithms.patience import Patience
 from dsgd.collectives import tree_sum
 from dsgd.comm import Header
-from dsgd.errors import PeerError
 from dsgd.state import ALONE, HEAD, SAMPLES, STOP
 
-PULL, PUSH, PARAMETERS, REST, ORDER, LOST = range(1, 7)  # tags; REST: parameters, and everyone stands still
+PARAMETERS, REST, ORDER, LOST = range(3, 7)  # tags, beside PULL and PUSH; REST: parameters, and everyone stands still
 TAKE, DROP, REJECT, UPDATE, ANSWER, STAND, LOSE = range(7)  # actions: (kind, worker, key of the push, number)
 MEAN = -1  # the key of an update that is the mean of its pushes, and not a sum over one global batch
 
@@ -72,10 +72,10 @@ class Server:
 
     def hear(self, message):
         """Put away a message; act() does what follows from it."""
-        if message.tag == ORDER:
+        if message.tag == ORDER and not self.first and message.source == self.comm.servers[0]:
             self.source.actions.extend(map(tuple, message.data.reshape(-1, 4).tolist()))
             return
-        worker, header = self._check(message), message.header
+        worker, header = sender(self, message), message.header
         if worker not in self.held:  # it was given up
             return
         if message.tag == PULL:
@@ -84,8 +84,8 @@ class Server:
                 self.waiting[worker] = None
                 self.source.asked(worker)
         else:
-            self.pushes[worker, self._key(header)] = message
-            self.source.came(worker, self._key(header))
+            self.pushes[worker, self.key(header)] = message
+            self.source.came(worker, self.key(header))
 
     def listen(self):
         """Hear the next message, or give up the worker that has been silent for too long."""
@@ -101,27 +101,8 @@ class Server:
         for worker in self.held:
             self.patience.begin(worker)
 
-    def _check(self, message):
-        """The number of the worker that a message is of.
-
-        Raises:
-            PeerError: it is of none, or cannot be: a rank follows another protocol.
-        """
-        worker, tag, header = self.number.get(message.source), message.tag, message.header
-        possible = worker is not None and tag in (PULL, PUSH)
-        if possible and worker in self.held:
-            held, number = self.held[worker], self.numbers.get(worker, header.push)
-            possible = 0 <= header.version <= held if self.model.cancel else header.version == held
-            possible = possible and header.push == (number if tag == PUSH else number - 1)
-            self.numbers[worker] = header.push + 1
-        if not possible:
-            raise PeerError(
-                f"rank {self.comm.rank}, a server: no worker sends what came from rank {message.source}, tag {tag}, {header}; "
-                "does every rank run the same program?"
-            )
-        return worker
-
-    def _key(self, header):
+    def key(self, header):
+        """Which of its worker's pushes it is, under the consistency model."""
         return header.version if self.model.of == "round" else header.push
 
     def act(self):
@@ -130,6 +111,7 @@ class Server:
             kind, worker, key, number = action
             if kind == TAKE:
                 self.group.append((worker, self.pushes.pop((worker, key))))
+                refuse(self, self.group[-1][1])
                 self.counts[1] += 1
             elif kind in (DROP, REJECT):
                 self._log(worker, self.pushes.pop((worker, key)), 0 if kind == DROP else -1)

@@ -87,11 +87,13 @@ class Order:
         if not pushes:
             return {}
         stale, made = staleness(pushes), Counter(push[0] for push in pushes)
+        rejected = Counter(worker for worker, _, _, into in pushes if into < 0)
         return {
             "updates": max(into for *_, into in pushes),
             "pushes_per_worker": [made[worker] for worker in range(self.header["workers"])],
             "pushes_dropped": sum(into == 0 for *_, into in pushes),
-            "pushes_rejected": sum(into < 0 for *_, into in pushes),
+            "pushes_rejected": rejected.total(),
+            "rejected_per_worker": [rejected[worker] for worker in range(self.header["workers"])],
             "pushes_lost": self.header.get("pushes lost", 0),
             "workers_lost": [entry["lost"] for entry in self.entries if not is_push(entry) and "lost" in entry],
             "mean_staleness": sum(stale) / max(1, len(stale)),

@@ -53,13 +53,15 @@ class Decider:
         """A pull waits."""
         self.fresh.append(worker)
 
-    def lose(self, worker, seconds):
-        """A worker has been silent for so long: it is given up, and the others do the pushes that it would have made.
+    def lose(self, server, worker):
+        """A worker has been silent for too long: it is given up, and the others do the pushes that it would have made.
 
         Raises:
             PeerError: the model waits for every worker, or this was the last one.
         """
-        rank = self.local.comm.workers[worker]
+        if self.goal is None:
+            self._start(server)
+        rank, seconds = server.comm.workers[worker], server.patience.seconds
         text = f"worker {worker} (rank {rank}) was answered, and has asked for nothing in {seconds:g} s (patience)"
         del self.clocks[worker]
         if self.model.synchronous or not self.clocks:

@@ -93,7 +93,7 @@ class Server:
         if message:
             self.hear(message)
         else:
-            self.source.lose(silent, self.patience.seconds)
+            self.source.lose(self, silent)
 
     def begin(self):
         """All workers compute."""

@@ -50,6 +50,11 @@ def prepare(config, backend, objective=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
+    if options.get("cancel") and not backend.virtual:
+        raise UsageError(
+            f"--algorithm {config.algorithm}: under MPI a gradient is not abandoned once it has begun, only in the simulator; "
+            "leave cancel=true out"
+        )
     if roles.pushes == 1 and not roles.synchronous and len(roles.owners) > 1 and is_layerwise(config.optimizer):
         raise UsageError(
             f"--optimizer {config.optimizer} needs whole layers, and no server sees a whole layer's push; use servers=1"

@@ -38,12 +38,16 @@ class Strikes:
         step = state.t + 1
         if self._first is None:
             self._first = step
-        if any(self._left.pop(key) for key in list(self._left) if key[0] == "kill" and self._first <= key[1] <= step):
+        due = [
+            at for kind, at in self._left if kind == "kill" and self._first <= at <= step
+        ]  # a late worker skips steps
+        if due:
+            del self._left["kill", due[0]]
             if self.virtual and self.spare:
                 self.killed = True  # in the middle of its next gradient: the others do not wait for it in a barrier
             elif self.virtual:
                 raise PeerError(
-                    f"rank {self.rank} was killed before step {step} (--faults); --resume goes on from the last checkpoint, if there is one"
+                    f"rank {self.rank} was killed before step {due[0]} (--faults); --resume goes on from the last checkpoint, if there is one"
                 )
             else:
                 os.kill(os.getpid(), signal.SIGKILL)

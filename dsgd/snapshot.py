@@ -36,9 +36,8 @@ def join(parts, roles, dtype):
             arrays[name] = np.concatenate([arrays[name], array]) if joined else array
     first = next((worker for worker in roles.workers if worker in ranks), None)
     for worker in roles.workers:
-        if (
-            worker not in ranks
-        ):  # it was given up: a run that goes on has it again, as if it were the first of the others
+        if worker not in ranks:
+            # It was given up: a run that goes on has it again, as if it were the first of the others.
             own = {name: array for name, array in ranks[first].items() if "/own/" in name}
             arrays |= {name.replace(f"{first}/", f"{worker}/", 1): array for name, array in own.items()}
     for kept in ranks.values():

@@ -30,8 +30,9 @@ def sender(server, message):
     if possible and worker in server.held:
         held, number = server.held[worker], server.numbers.get(worker, header.push)
         possible = 0 <= header.version <= held if server.model.cancel else header.version == held
-        possible = possible and header.push == (number if tag == PUSH else number - 1) >= 0
-        server.numbers[worker] = header.push + 1
+        if tag == PUSH:
+            possible = possible and header.push == number >= 0
+            server.numbers[worker] = number + 1
     if not possible:
         raise PeerError(
             f"rank {server.comm.rank}, a server: no worker sends what came from rank {message.source}, tag {tag}, {header}; "

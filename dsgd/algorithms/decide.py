@@ -6,14 +6,14 @@
     a pull waits      → it is answered as soon as the model releases the worker, and the budget has a push for it
     all pulls wait    → update with what there is, or stand still: a cut, where a run can be saved, or end
 
-A run has N · steps pushes (steps updates, if they are rounds; steps pushes of each worker, if they are clocks); between
-two cuts there are as many as `--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
+A run has N · steps pushes (steps updates, if they are rounds; steps pushes of each worker, if they are clocks; fewer, if a
+push has several gradients); between two cuts there are as many as `--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
 
 Reference: Li et al. 2014 (OSDI), section 3.5, tasks wait for those they depend on, at the server.
 Exact when: the order of arrival is the same: then the actions are the same.
 """
 
-from collections import deque
+from collections import Counter, deque
 
 import numpy as np
 
@@ -32,13 +32,14 @@ class Decider:
     """
 
     def __init__(self, local, model, workers, *, between, steps, own, t):
-        self.local, self.model, self.between, self.steps = local, model, between, steps
+        self.local, self.model = local, model
+        self.between, self.steps = (count // (model.gradients * model.pushes) for count in (between, steps))
         # pushes of each worker that were handled
         self._clocks = own.setdefault("clocks", np.full(workers, t))
         self.clocks = dict(enumerate(self._clocks.tolist()))
-        self.unit = workers if model.of == "any" else 1
+        self.unit = workers * model.pushes if model.of == "any" else 1
         self.actions, self.undecided, self.groups = deque(), deque(), {}
-        self.computing = set()  # workers whose push is granted, and has not come
+        self.computing = Counter()  # worker -> its pushes that are granted, and have not come
         self.stopping = False
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
         self.goal = self.granted = None  # set when the workers start
@@ -46,7 +47,7 @@ class Decider:
 
     def came(self, worker, key):
         """A push is there."""
-        self.computing.discard(worker)
+        self.computing[worker] -= 1
         self.undecided.append((worker, key))
 
     def asked(self, worker):
@@ -69,7 +70,7 @@ class Decider:
             raise PeerError(f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint")
         self.local.order.tell(f"{text}: it is given up, and the run goes on with the other {len(self.clocks)}")
         self.actions.append((LOSE, worker, 0, 1))
-        self.granted -= worker in self.computing
+        self.granted -= self.computing[worker]
         self.seen = None  # look at all who wait
         for key in sorted(self.groups):
             if self._complete(self.groups[key]):
@@ -84,10 +85,11 @@ class Decider:
         return self.actions.popleft() if self.actions else None
 
     def _start(self, server):
-        """All workers start, each with a push that is granted."""
+        """All workers start, each with the pushes that one pull grants."""
         done = self._done(server)
         self.goal = min((done // self.unit // self.between + 1) * self.between, self.steps) * self.unit
-        self.granted, self.computing = server.handled + len(self.clocks), set(self.clocks)
+        self.granted = server.handled + len(self.clocks) * self.model.pushes
+        self.computing.update(dict.fromkeys(self.clocks, self.model.pushes))
 
     def _done(self, server):
         return server.handled if self.model.of == "any" else server.version
@@ -96,8 +98,8 @@ class Decider:
         if self.undecided:
             return self._sort(server, *self.undecided.popleft())
         for worker in self._released(server):
-            self.granted += 1
-            self.computing.add(worker)
+            self.granted += self.model.pushes
+            self.computing[worker] += self.model.pushes
             self.actions.append((ANSWER, worker, 0, 0))
         if self.actions or not self._quiet(server):
             return
@@ -157,8 +159,8 @@ class Decider:
         if not self.stopping:
             self.stopping = True
             begun = self.granted if self.model.of == "any" else server.version + 1
-            if self.model.of == "clock":
-                begun = max(n + (worker not in server.waiting) for worker, n in self.clocks.items())
+            if self.model.of == "clock" or self.model.exchange:
+                begun = max(n + (worker not in server.waiting) for worker, n in self.clocks.items()) * self.unit
             self.goal = min(self.goal, -(-begun // self.unit) * self.unit)
 
     def _released(self, server):
@@ -173,5 +175,6 @@ class Decider:
         now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw)
         for worker in waiting:
             begun = {"round": server.version, "clock": self.clocks[worker], "any": self.granted}[self.model.of]
+            begun = self.clocks[worker] * self.unit if self.model.exchange else begun
             if begun < self.goal and self.model.release(worker, now):
                 yield worker

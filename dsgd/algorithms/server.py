@@ -32,6 +32,7 @@ class Server:
     Args:
         model: consistency.Model.  source: what gives the next action: decide.Decider, or Told.
         update: (x, g, lr) -> None, one update of the own range.  patience: s, see Patience; None for ever.
+        correction: staleness.Correction of late pushes; None for none.
 
     Attributes:
         pushes: {(worker, key): Message} that came and are not in x yet.  waiting: {worker: None}, whose pull waits.
@@ -39,9 +40,9 @@ class Server:
         lost: {worker: the send that it may never receive}, of those that were given up.
     """
 
-    def __init__(self, comm, local, state, model, source, update, schedule, patience=None):
+    def __init__(self, comm, local, state, model, source, update, schedule, patience=None, correction=None):
         self.comm, self.local, self.state, self.model = comm, local, state, model
-        self.source, self.update, self.schedule = source, update, schedule
+        self.source, self.update, self.schedule, self.correction = source, update, schedule, correction
         self.first, self.others = comm.rank == comm.servers[0], comm.servers[1:]
         self.number = {rank: worker for worker, rank in enumerate(comm.workers)}
         self.whole = state.packet if self.first else state.x  # the first server's messages have four numbers in front
@@ -55,6 +56,10 @@ class Server:
         self._told, self._copy = [], None
         self._sending, self._telling = {}, {}  # worker, server -> request
         self._total = comm.empty(len(self.whole)) if model.averages else None
+        if correction:  # all workers start with this version
+            self._copy = comm.copy(self.whole)
+            for worker in self.held:
+                correction.give(worker, self.version, self._copy)
 
     @property
     def version(self):
@@ -67,8 +72,10 @@ class Server:
         return int(self.counts[1])
 
     def step(self, handled):
-        """t: updates, where each is a whole batch, else clocks of N pushes."""
-        return handled // len(self.comm.workers) if self.model.of == "any" else self.version
+        """t: updates, where each is a whole batch, else the gradients in clocks of N pushes."""
+        if self.model.of == "any":
+            return handled // len(self.comm.workers) * self.model.gradients
+        return self.version
 
     def hear(self, message):
         """Put away a message; act() does what follows from it."""
@@ -110,8 +117,9 @@ class Server:
         while action := self.source.next(self):
             kind, worker, key, number = action
             if kind == TAKE:
-                self.group.append((worker, self.pushes.pop((worker, key))))
-                refuse(self, self.group[-1][1])
+                push = self.pushes.pop((worker, key))
+                refuse(self, push)
+                self.group.append((worker, self._corrected(worker, push)))
                 self.counts[1] += 1
             elif kind in (DROP, REJECT):
                 self._log(worker, self.pushes.pop((worker, key)), 0 if kind == DROP else -1)
@@ -155,6 +163,12 @@ class Server:
                 self.state.agree(self.state.packet)
             yield ALONE
 
+    def _corrected(self, worker, message):
+        """A push as it goes into the next update."""
+        if not self.correction:
+            return message
+        return message._replace(data=self.correction.correct(worker, message, self.version, self.whole))
+
     def _log(self, worker, message, into):
         if self.first:
             self.local.order.add([worker, message.header.push, message.header.version, into])
@@ -167,6 +181,8 @@ class Server:
             self._sending.pop(worker).wait()
         self.waiting.pop(worker, None)
         self.held[worker] = self.version
+        if self.correction:
+            self.correction.give(worker, self.version, self._copy)
         header = Header(self.version, self.state.t, push=len(self.lost))
         self._sending[worker] = self.comm.isend(self._copy, self.comm.workers[worker], tag, header)
 

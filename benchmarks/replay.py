@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TRAIN = [sys.executable, "-m", "dsgd.train", "--no-plot", "--quiet"]
-RUN = ["--data", "digits", "--hidden", "128,64", "--batch-size", "1200", "--steps", "40", "--lr", "0.02"]
+RUN = ["--data", "digits", "--hidden", "1024,512", "--batch-size", "1400", "--steps", "30", "--lr", "0.02"]
 RUN += ["--algorithm", "parameter-server:consistency=asp", "--faults", "slow:rank=3,x=3"]
 BUSY = "import time\nend = time.perf_counter() + {}\nwhile time.perf_counter() < end: pass"
 STALE, DIFFERENT = 3, 0.75

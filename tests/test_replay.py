@@ -289,3 +289,23 @@ def test_a_signal_stops_asynchronous_ranks_at_a_whole_step(tmp_path):
     assert json.loads((tmp_path / "again" / "summary.json").read_text())["params_sha256"] == digest(load(run)[0]["x"])
     resumed = mpirun(4, *TRAIN, "--resume", "--output", run, "--steps", steps + 5)
     assert resumed.code == 0 and f"{steps + 5} steps done" in resumed.out, resumed
+
+
+# --- what a push was clipped to, or rejected for, is in the replay
+
+
+def test_a_worker_that_serves_clips_as_others_do(tmp_path):
+    """By the norm of its whole push, of which it owns a part: the clip binds, and the bits are the dedicated workers'."""
+    first = record(tmp_path / "run")
+    assert sha(record(tmp_path / "free", clip_norm=0.0)) != sha(first)
+    assert sha(dsgd.run(replay=str(tmp_path / "run"), algorithm=spec("asp", ",colocated=true"), simulate=3)) == sha(first)
+
+
+@pytest.mark.parametrize("model", ["asp", "softsync,n=1", "k-async,k=2", "backup,b=1"])
+def test_a_push_that_was_rejected_is_rejected_again(model, tmp_path):
+    """The replay has no NaN: the log alone says that this push goes nowhere."""
+    first = record(tmp_path / "run", model, faults="nan:rank=2,step=2")
+    assert first.summary["pushes_rejected"] == 1
+    for flags in (dict(), dict(algorithm=spec(model, ",servers=2"), simulate=5)):
+        again = dsgd.run(replay=str(tmp_path / "run"), **flags)
+        assert sha(again) == sha(first) and again.order == first.order

@@ -56,6 +56,7 @@ class Roles:
     servers: tuple = ()  # ranks that serve
     synchronous: bool = True
     pushes: int = 0  # gradients of workers that one update averages; 0 for those of all workers
+    every: int = 1  # steps of a worker from one pull to its next: whole numbers of them make a run
 
     @cached_property
     def number(self):

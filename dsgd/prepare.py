@@ -65,6 +65,12 @@ def prepare(config, backend, objective=None):
         workers=len(roles.workers),
     )
     steps = config.steps or config.epochs * sampler.steps_per_epoch
+    for what, count in ((f"the run has {steps} steps", steps), ("--checkpoint-every", config.checkpoint_every)):
+        if count % roles.every:
+            raise UsageError(
+                f"--algorithm {config.algorithm}: all workers come to rest after whole periods of {roles.every} steps, "
+                f"and {count} of {what} is no multiple"
+            )
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
     faults.refuse_idle(steps, roles.workers)

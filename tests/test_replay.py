@@ -298,7 +298,9 @@ def test_a_worker_that_serves_clips_as_others_do(tmp_path):
     """By the norm of its whole push, of which it owns a part: the clip binds, and the bits are the dedicated workers'."""
     first = record(tmp_path / "run")
     assert sha(record(tmp_path / "free", clip_norm=0.0)) != sha(first)
-    assert sha(dsgd.run(replay=str(tmp_path / "run"), algorithm=spec("asp", ",colocated=true"), simulate=3)) == sha(first)
+    assert sha(dsgd.run(replay=str(tmp_path / "run"), algorithm=spec("asp", ",colocated=true"), simulate=3)) == sha(
+        first
+    )
 
 
 @pytest.mark.parametrize("model", ["asp", "softsync,n=1", "k-async,k=2", "backup,b=1"])

@@ -50,7 +50,8 @@ def prepare(config, backend, objective=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
-    if roles.pushes == 1 and not roles.synchronous and len(roles.owners) > 1 and is_layerwise(config.optimizer):
+    parts = roles.pushes == 1 and roles.owners_step and not roles.synchronous and len(roles.owners) > 1
+    if parts and is_layerwise(config.optimizer):
         raise UsageError(
             f"--optimizer {config.optimizer} needs whole layers, and no server sees a whole layer's push; use servers=1"
         )

@@ -10,6 +10,7 @@ from dsgd.algorithms.easgd import exchanges
 from dsgd.algorithms.history import find_impossible
 from dsgd.checkpoint import load
 from dsgd.errors import UsageError
+from dsgd.norms import Norms
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.records import read_records
 from dsgd.specs import build
@@ -54,14 +55,14 @@ def test_without_elasticity_it_is_independent_sgd(ranks, places, optimizer, tmp_
 def by_hand(flags, entries, beta, tau, fresh=True):
     """({worker: x_i}, centre) of algorithm 1 on the versions of a log.   fresh: false takes the centre of the pull before"""
     job = problem(flags)
-    workers = len(job.roles.workers)
+    workers, norms = len(job.roles.workers), Norms(job.objective.layout).lengths
     centres = [job.objective.start(job.config.seed, np.dtype("float64"))]
     x = {worker: np.array(centres[0]) for worker in range(workers)}
     optimizers = {worker: build(flags["optimizer"], OPTIMIZERS) for worker in range(workers)}
     seen = dict.fromkeys(range(workers), 0)
     for worker, push, pulled, _ in entries:
         for t in range(push * tau, (push + 1) * tau):
-            optimizers[worker].step(x[worker], gradient(job, x[worker], t, worker), job.lr)
+            optimizers[worker].step(x[worker], gradient(job, x[worker], t, worker), job.lr, norms)
         seen[worker], before = pulled, seen[worker]
         e = beta / workers * (x[worker] - centres[pulled if fresh else before])
         x[worker] -= e
@@ -69,16 +70,18 @@ def by_hand(flags, entries, beta, tau, fresh=True):
     return x, centres[-1]
 
 
-@pytest.mark.parametrize("tau, optimizer", [(1, "sgd"), (4, "sgd:momentum=0.9"), (4, "adam")])
+@pytest.mark.parametrize("tau, optimizer", [(1, "sgd"), (4, "sgd:momentum=0.9"), (4, "adam"), (4, "lamb")])
 def test_it_is_algorithm_1(tau, optimizer, tmp_path):
-    flags = DATA | dict(simulate=5, algorithm=f"easgd:tau={tau}", optimizer=optimizer, output=str(tmp_path / "run"))
+    """With lamb, too: a worker has whole layers, however many servers there are."""
+    flags = DATA | dict(simulate=6, optimizer=optimizer, output=str(tmp_path / "run"))
+    flags |= dict(algorithm=f"easgd:tau={tau},servers=2")
     result = dsgd.run(**flags)
     entries = pushes(result)
     assert len(entries) == 4 * 24 // tau
     x, centre = by_hand(flags, entries, 0.9, tau)
     assert np.array_equal(centre, result.params)
     for worker in range(4):
-        assert np.array_equal(own(tmp_path / "run", 1 + worker), x[worker])
+        assert np.array_equal(own(tmp_path / "run", 2 + worker), x[worker])
     assert not np.array_equal(by_hand(flags, entries, 0.9, tau, fresh=False)[1], centre)
 
 

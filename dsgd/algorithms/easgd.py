@@ -30,7 +30,8 @@ def elastic_roles(size, objective, *, servers=1, colocated=False, beta=0.9, tau=
     if tau < 1:
         raise ValueError(f"tau={tau}: an exchange follows 1 step or more")
     workers, owners = place(size, objective, servers, colocated)
-    return Roles(workers, owners, tuple(range(len(owners))), synchronous=False, pushes=1, every=tau)
+    servers = tuple(range(len(owners)))
+    return Roles(workers, owners, servers, synchronous=False, pushes=1, owners_step=False, every=tau)
 
 
 def exchanges(workers, *, tau, **others):

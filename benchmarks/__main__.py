@@ -8,7 +8,19 @@ from threadpoolctl import threadpool_limits
 from benchmarks.measure import machine
 from dsgd.errors import DataError
 
-NAMES = ("step", "optimizers", "epoch", "simulator", "guards", "waiting", "controllers", "seeds", "fashion")
+NAMES = (
+    "step",
+    "optimizers",
+    "epoch",
+    "simulator",
+    "guards",
+    "waiting",
+    "replay",
+    "controllers",
+    "seeds",
+    "fashion",
+    "consistency",
+)
 
 
 def main(names):

@@ -31,11 +31,11 @@ def balance(*, clocks: int = 3, deadband: float = 0.05):
     def control(records):
         last = records[-clocks:]
         seconds = sum(record["seconds"] for record in last)
-        if not seconds.all():  # somebody has pushed nothing
-            return {}
+        now, heard = last[-1]["shares"], seconds > 0  # who has pushed nothing keeps its share
         # a part of no sample tells of no speed: as if it had been one
-        speed = np.maximum(sum(record["samples"] for record in last), 1) / seconds
-        shares, now = speed / speed.sum(), last[-1]["shares"]
+        speed = np.maximum(sum(record["samples"] for record in last), 1)[heard] / seconds[heard]
+        shares = np.array(now)
+        shares[heard] = now[heard].sum() * speed / speed.sum()
         return {"shares": shares} if (abs(shares - now) > deadband * now).any() else {}
 
     return control

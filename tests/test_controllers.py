@@ -316,7 +316,7 @@ def test_balance_goes_by_the_samples_a_second():
     assert np.allclose(balance()([record(1, seconds=(1, 4))])["shares"], [0.8, 0.2])
     assert balance()([record(1, seconds=(1, 1.04))]) == {}, "within the dead band"
     assert balance(deadband=0)([record(1, seconds=(1, 1.04))]) != {}
-    assert balance()([record(1, seconds=(1, 0))]) == {}, "somebody has pushed nothing"
+    assert balance()([record(1, seconds=(1, 0))]) == {}, "who has pushed nothing keeps its share"
     assert np.allclose(balance()([record(1, samples=(10, 0))])["shares"], [10 / 11, 1 / 11])
 
 

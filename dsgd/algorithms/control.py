@@ -65,6 +65,11 @@ class Controlled:
         self.waiting[worker] = self.clock()
         self.decider.asked(worker)
 
+    def lose(self, server, worker):
+        """A worker is given up."""
+        self.waiting.pop(worker, None)
+        self.decider.lose(server, worker)
+
     def next(self, server):
         """The decider's next action, or new settings where a step ends with an update."""
         if self.updated and server.step(server.handled) > self.last[0]:

@@ -12,7 +12,7 @@ Exact when: always: the parameters are those of the run that the log is of, to t
 
 from collections import deque
 
-from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, SET, STAND, TAKE, UPDATE
+from dsgd.algorithms.server import ANSWER, DROP, LOSE, MEAN, REJECT, SET, STAND, TAKE, UPDATE
 
 
 def actions(entries, model, workers, steps):
@@ -22,12 +22,14 @@ def actions(entries, model, workers, steps):
         model: consistency.Model.  workers: N.  steps: of the whole run; a log may end before.
     """
     result, version, changes = [], 0, settings_of(entries)
-    for numbered, _, rest in parts(entries):
+    for numbered, lost, _, rest in parts(entries):
         # under cancel it depends on the moment whether there is a late push at all
         pushes = [push for _, push in numbered if push[3] > 0 or not model.cancel]
         pulled = _pulled(pushes, workers, model)
         result += _answers(pulled, version, model)
-        for (worker, push, computed_on, into), following in zip(pushes, [*pushes[1:], None]):
+        for place, (worker, push, computed_on, into) in enumerate(pushes):
+            following = pushes[place + 1] if place + 1 < len(pushes) else None
+            result += _lose(lost, place)
             key = computed_on if model.of == "round" else push
             if into <= 0:
                 result.append((REJECT if into < 0 else DROP, worker, key, 0))
@@ -38,20 +40,26 @@ def actions(entries, model, workers, steps):
                 result.append((UPDATE, 0, MEAN if model.of == "any" else key, 0))
                 result += [(SET, 0, 0, changes[version])] if version in changes else []
                 result += _answers(pulled, version, model, to_all=model.cancel and following is not None)
+        result += _lose(lost, len(pushes))
         last = rest is entries[-1]
         result.append((STAND, 0, 0, int(last and rest["step"] < steps)))
     return result
 
 
 def parts(entries):
-    """([(number, push)], number, rest) of the pushes from one rest to the next, with their numbers among the entries."""
-    pushes = []
+    """([(number, push)], {how many of them came before: [lost worker]}, number, rest) from one rest to the next.
+
+    The numbers are those of the entries.
+    """
+    pushes, lost = [], {}
     for number, entry in enumerate(entries):
         if is_push(entry):
             pushes.append((number, entry))
         elif "rest" in entry:
-            yield pushes, number, entry
-            pushes = []
+            yield pushes, lost, number, entry
+            pushes, lost = [], {}
+        elif "lost" in entry:
+            lost.setdefault(len(pushes), []).append(entry["lost"])
 
 
 def settings_of(entries):
@@ -63,6 +71,11 @@ def settings_of(entries):
         elif "set" in entry:
             changes[version] = entry["set"]
     return changes
+
+
+def _lose(lost, place):
+    """Workers that were given up: in a replay they are there, and have nothing to do."""
+    return [(LOSE, worker, 0, 0) for worker in lost.get(place, ())]
 
 
 def is_push(entry):
@@ -89,3 +102,36 @@ def _answers(pulled, version, model, to_all=False):
             versions.popleft()
             result.append((ANSWER, worker, 0, 0))
     return result
+
+
+class Told:
+    """Actions that somebody else has decided: the first server, or, in a replay, another run.
+
+    Args:
+        actions: those that are known from the start.  patient: whether pulls are to be seen before they are answered.
+    """
+
+    def __init__(self, actions=(), patient=False):
+        self.actions, self.patient = deque(actions), patient
+
+    def start(self):
+        """All workers begin to compute."""
+
+    def came(self, worker, key):
+        """A push is there: it waits until its turn comes."""
+
+    def asked(self, worker):
+        """A pull waits, until its turn comes."""
+
+    def next(self, server):
+        """The next action, or None as long as what it is about has not come."""
+        if not self.actions:
+            return None
+        kind, worker, key, _ = self.actions[0]
+        if kind in (TAKE, DROP, REJECT) and (worker, key) not in server.pushes:
+            return None
+        if self.patient and kind == ANSWER and worker not in server.waiting:
+            return None
+        if self.patient and kind == STAND and len(server.waiting) < len(server.held):
+            return None
+        return self.actions.popleft()

@@ -4,24 +4,25 @@
 
 A server executes a stream of actions: take a push, drop one, update, answer a worker, let everyone stand still, change
 settings.  The first server decides them from what has come (decide.py), and tells them to the others; in a replay it
-reads them from the log of another run.  So all servers apply one order, a worker gets all ranges of x at one version, and the log of the
-first server is what the bits of a run depend on, beside its configuration.
+reads them from the log of another run.  So all servers apply one order, a worker gets all ranges of x at one version,
+and the log of the first server is what the bits of a run depend on, beside its configuration.
 
 Reference: Li et al. 2014 (OSDI), "Scaling distributed machine learning with the parameter server".
 Exact when: all pushes of a version make an update: any number of servers is data-parallel, to the bit.
 """
 
-from collections import deque
-
 import numpy as np
 
+from dsgd.algorithms.admission import PULL, refuse, sender
+from dsgd.algorithms.patience import Patience
 from dsgd.algorithms.settings import pack, unpack
 from dsgd.collectives import tree_sum
 from dsgd.comm import Header
 from dsgd.state import ALONE, HEAD, SAMPLES, STOP
 
-PULL, PUSH, PARAMETERS, REST, ORDER, SHARES = range(1, 7)  # tags; REST: parameters, and everyone stands still
-TAKE, DROP, REJECT, UPDATE, ANSWER, STAND, SET = range(7)  # actions: (kind, worker, key of the push, number)
+# tags, beside PULL and PUSH; REST: parameters, and everyone stands still
+PARAMETERS, REST, ORDER, LOST, SHARES = range(3, 8)
+TAKE, DROP, REJECT, UPDATE, ANSWER, STAND, LOSE, SET = range(8)  # actions: (kind, worker, key of the push, number)
 MEAN = -1  # the key of an update that is the mean of its pushes, and not a sum over one global batch
 
 
@@ -29,16 +30,17 @@ class Server:
     """One server.
 
     Args:
-        model: consistency.Model.  source: what gives the next action: decide.Decider, or Told.
-        update: (x, g, lr) -> None, one update of the own range.
+        model: consistency.Model.  source: what gives the next action: decide.Decider, or replay.Told.
+        update: (x, g, lr) -> None, one update of the own range.  patience: s, see Patience; None for ever.
         correction: staleness.Correction of late pushes; None for none.
 
     Attributes:
         pushes: {(worker, key): Message} that came and are not in x yet.  waiting: {worker: None}, whose pull waits.
         held: {worker: version} that each was given last.  group: [(worker, Message)] of the next update.
+        lost: {worker: the sends that it may never receive}, of those that were given up.
     """
 
-    def __init__(self, comm, local, state, model, source, update, schedule, correction=None):
+    def __init__(self, comm, local, state, model, source, update, schedule, patience=None, correction=None):
         self.comm, self.local, self.state, self.model = comm, local, state, model
         self.source, self.update, self.schedule, self.correction = source, update, schedule, correction
         self.first, self.others = comm.rank == comm.servers[0], comm.servers[1:]
@@ -48,7 +50,9 @@ class Server:
         self.counts = state.own.setdefault("server", np.array([state.t, state.t * len(comm.workers)]))
         self.pushes, self.waiting, self.group = {}, {}, []
         self.held = dict.fromkeys(range(len(comm.workers)), self.version)
-        self.resting = False
+        self.numbers = {}  # worker -> the number of its next push
+        self.lost, self.resting = {}, False
+        self.patience = Patience(comm, patience)
         self.settings = unpack(state.own.get("settings"))
         self._aware = dict.fromkeys(self.held, self.settings.get("shares"))  # worker -> the shares it knows
         self._told, self._copy = [], None
@@ -75,32 +79,50 @@ class Server:
             return handled // len(self.comm.workers) * self.model.gradients
         return self.version
 
-    def start(self):
-        """All workers begin to compute."""
-        self.resting = False
-        self.source.start()
-
     def hear(self, message):
         """Put away a message; act() does what follows from it."""
-        if message.tag == ORDER:
+        if message.tag == ORDER and not self.first and message.source == self.comm.servers[0]:
             self.source.actions.extend(map(tuple, message.data.reshape(-1, 4).tolist()))
             return
-        worker, header = self.number[message.source], message.header
+        worker, header = sender(self, message), message.header
+        if worker not in self.held:  # it was given up
+            return
         if message.tag == PULL:
+            self.patience.end(worker)
             if header.version == self.held[worker]:  # otherwise its answer is on the way
                 self.waiting[worker] = None
                 self.source.asked(worker)
         else:
-            key = header.version if self.model.of == "round" else header.push
-            self.pushes[worker, key] = message
-            self.source.came(worker, key)
+            self.pushes[worker, self.key(header)] = message
+            self.source.came(worker, self.key(header))
+
+    def listen(self):
+        """Hear the next message, or give up the worker that has been silent for too long."""
+        message, silent = self.patience.message()
+        if message:
+            self.hear(message)
+        else:
+            self.source.lose(self, silent)
+
+    def begin(self):
+        """All workers compute."""
+        self.resting = False
+        self.source.start()
+        for worker in self.held:
+            self.patience.begin(worker)
+
+    def key(self, header):
+        """Which of its worker's pushes it is, under the consistency model."""
+        return header.version if self.model.of == "round" else header.push
 
     def act(self):
         """Execute all actions that there are; yields after each update of an asynchronous model, with the others told."""
         while action := self.source.next(self):
             kind, worker, key, number = action
             if kind == TAKE:
-                self.group.append((worker, self._corrected(worker, self.pushes.pop((worker, key)))))
+                push = self.pushes.pop((worker, key))
+                refuse(self, push)
+                self.group.append((worker, self._corrected(worker, push)))
                 self.counts[1] += 1
             elif kind in (DROP, REJECT):
                 self._log(worker, self.pushes.pop((worker, key)), 0 if kind == DROP else -1)
@@ -111,6 +133,9 @@ class Server:
                 continue
             elif kind == ANSWER:
                 self._answer(worker, PARAMETERS)
+                self.patience.begin(worker)
+            elif kind == LOSE:
+                self._lose(worker, gone=number)
             elif kind == SET:
                 action = (SET, 0, 0, self._set(number))
             self._told.append(action)
@@ -168,7 +193,8 @@ class Server:
         if self._aware[worker] is not shares:
             self._aware[worker] = shares
             sending.append(self.comm.isend(np.array(shares), rank, SHARES))
-        sending.append(self.comm.isend(self._copy, rank, tag, Header(self.version, self.state.t)))
+        header = Header(self.version, self.state.t, push=len(self.lost))
+        sending.append(self.comm.isend(self._copy, rank, tag, header))
         self._sending[worker] = sending
 
     def _set(self, settings):
@@ -178,8 +204,19 @@ class Server:
         else:
             self.local.order.add({"set": settings, "step": self.state.t})
         self.settings |= settings
-        self.state.own["settings"] = pack(self.settings, len(self.held))
+        self.state.own["settings"] = pack(self.settings, len(self.number))
         return int(np.float64(self.settings.get("lr", 1.0)).view(np.int64))
+
+    def _lose(self, worker, gone):
+        """A worker was given up.   gone: nothing is sent to it any more; in a replay it is there, and has nothing to do"""
+        if self.first:
+            self.local.order.add({"lost": worker})
+        if gone:
+            self.lost[worker] = self._sending.pop(worker, None)
+            self.waiting.pop(worker, None)
+            del self.held[worker]
+            self.pushes = {push: message for push, message in self.pushes.items() if push[0] != worker}
+            self.comm.give_up(self.comm.workers[worker])
 
     def _stand(self, stop):
         """Everyone gets this version, and what was agreed: bsp's four numbers, else whether this is the end."""
@@ -194,8 +231,14 @@ class Server:
         else:
             head = np.array(self.source.actions.popleft(), np.int64).view(np.float64)
         self._tell()
+        lost = np.array([self.comm.workers[worker] for worker in self.lost], np.int64)
         for worker in list(self.held):
             self._answer(worker, REST)
+            if self.first and len(lost) > len(state.lost):  # news
+                self._telling[self.comm.workers[worker]] = self.comm.isend(lost, self.comm.workers[worker], LOST)
+        state.lost = tuple(lost.tolist())
+        if not self.model.cancel:  # under cancel some are late
+            self.pushes.clear()  # of those who, in a replay, have nothing to do
         self.resting = True
         state.agree(head)
 
@@ -214,36 +257,3 @@ class Server:
                     self._telling.pop(server).wait()
                 self._telling[server] = self.comm.isend(rows, server, ORDER)
         self._told = []
-
-
-class Told:
-    """Actions that somebody else has decided: the first server, or, in a replay, another run.
-
-    Args:
-        actions: those that are known from the start.  patient: whether pulls are to be seen before they are answered.
-    """
-
-    def __init__(self, actions=(), patient=False):
-        self.actions, self.patient = deque(actions), patient
-
-    def start(self):
-        """All workers begin to compute."""
-
-    def came(self, worker, key):
-        """A push is there: it waits until its turn comes."""
-
-    def asked(self, worker):
-        """A pull waits, until its turn comes."""
-
-    def next(self, server):
-        """The next action, or None as long as what it is about has not come."""
-        if not self.actions:
-            return None
-        kind, worker, key, _ = self.actions[0]
-        if kind in (TAKE, DROP, REJECT) and (worker, key) not in server.pushes:
-            return None
-        if self.patient and kind == ANSWER and worker not in server.waiting:
-            return None
-        if self.patient and kind == STAND and len(server.waiting) < len(server.held):
-            return None
-        return self.actions.popleft()

@@ -201,6 +201,15 @@ def test_a_replay_takes_the_settings_from_the_log(algorithm, controller, ranks, 
         assert dsgd.run(replay=str(tmp_path / "without")).summary["params_sha256"] != result.summary["params_sha256"]
 
 
+@pytest.mark.parametrize("controller", ["balance:deadband=0.01", halfway])
+def test_a_controller_goes_on_without_a_worker_that_was_given_up(controller, tmp_path):
+    faults = "kill:rank=4,step=6; slow:rank=3,x=3"
+    result = run(SERVER + "asp,patience=0.01", controller, faults=faults, output=str(tmp_path / "run"))
+    at = result.order.index({"lost": 3})
+    assert [entry for entry in changes(result) if result.order.index(entry) > at]
+    assert dsgd.run(replay=str(tmp_path / "run")).summary["params_sha256"] == result.summary["params_sha256"]
+
+
 @pytest.mark.parametrize("algorithm, controller, ranks", MODELS)
 def test_a_resumed_run_goes_on_with_its_settings_and_records(algorithm, controller, ranks, tmp_path):
     flags = dict(checkpoint_every=6, faults=f"slow:rank={ranks - 1},x=3")

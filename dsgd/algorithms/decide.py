@@ -170,8 +170,7 @@ class Decider:
     def _released(self, server):
         """The workers that may go on, of those that wait; under `cancel` all of them may, with a new version."""
         slowest, fresh = min(self.clocks.values()), [worker for worker in self.fresh if worker in server.waiting]
-        seen = (server.version, slowest, server.handled if self.model.pairwise else 0, self.bound)
-        self.fresh = []
+        seen, self.fresh = (server.version, slowest, server.handled if self.model.pairwise else 0), []
         waiting = fresh if seen == self.seen else list(self.clocks if self.model.cancel else server.waiting)
         if not waiting:
             return

@@ -130,7 +130,7 @@ def parameter_server(
         update = partial(optimizer.step, among=among) if model.averages else optimizer.step_clipped
         correction = make_correction(staleness, compensation, HEAD if comm.rank == comm.servers[0] else 0)
         following = source(comm, local, state, model, steps)
-        patience = patience if isinstance(following, Decider) else None
+        patience = None if isinstance(following, Told) else patience
         server = Server(comm, local, state, model, following, update, schedule, patience, correction)
     if works:
         yield from _work(comm, local, state, optimizer, model, server, steps)

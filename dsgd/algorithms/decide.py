@@ -12,7 +12,7 @@ Reference: Li et al. 2014 (OSDI), section 3.5, tasks wait for those they depend 
 Exact when: the order of arrival is the same: then the actions are the same.
 """
 
-from collections import deque
+from collections import Counter, deque
 from math import isfinite
 
 import numpy as np
@@ -35,10 +35,13 @@ class Decider:
         # pushes of each worker that were handled
         self._clocks = own.setdefault("clocks", np.full(workers, t))
         self.clocks = dict(enumerate(self._clocks.tolist()))
+        self.at = Counter(self.clocks.values())  # clock -> how many workers are there
+        self.slowest = min(self.at)
         self.unit = workers if model.of == "any" else 1
-        self.actions, self.undecided, self.groups = deque(), deque(), {}
+        self.actions, self.undecided = deque(), deque()
+        self.groups, self.collected = {}, Counter()  # pushes that wait for others, and how many are of each worker
         self.stopping = False
-        self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
+        self.seen, self.fresh = -1, []  # what the last look at all pulls was based on; pulls since
         self.goal = self.granted = None  # set when the workers start
         self.in_a_row = 0  # pushes rejected since one was good
 
@@ -78,7 +81,7 @@ class Decider:
         if self.groups:
             return self._together(min(self.groups))
         self.actions.append((STAND, 0, 0, int(self.stopping)))
-        self.goal = self.seen = None
+        self.goal, self.seen = None, -1
 
     def _quiet(self, server):
         """Whether nobody computes anything that will be applied."""
@@ -87,8 +90,7 @@ class Decider:
     def _sort(self, server, worker, key):
         """What is done with a push."""
         message = server.pushes[worker, key]
-        self.clocks[worker] += 1
-        self._clocks[worker] += 1
+        self._tick(worker)
         problem = None if self.model.synchronous else fault(message.data, server.whole)
         if problem:
             return self._reject(server, worker, key, problem)
@@ -99,12 +101,24 @@ class Decider:
             return self.actions.append((DROP, worker, key, 0))
         group = self.groups.setdefault(MEAN if self.model.of == "any" else key, [])
         group.append((worker, key))
+        self.collected[worker] += 1
         if len(group) == self.model.collect:
             self._together(key if self.model.of == "clock" else next(iter(self.groups)))
 
+    def _tick(self, worker):
+        """A push more of this worker."""
+        clock = self.clocks[worker]
+        self.clocks[worker] = self._clocks[worker] = clock + 1
+        self.at[clock] -= 1
+        self.at[clock + 1] += 1
+        while not self.at[self.slowest]:
+            self.slowest += 1
+
     def _together(self, key):
         """The pushes of a group make an update; under `cancel` everyone goes on with it."""
-        self.actions.extend((TAKE, worker, push, 0) for worker, push in self.groups.pop(key))
+        for worker, push in self.groups.pop(key):
+            self.collected[worker] -= 1
+            self.actions.append((TAKE, worker, push, 0))
         self.actions.append((UPDATE, 0, key, 0))
 
     def _reject(self, server, worker, key, problem):
@@ -125,18 +139,24 @@ class Decider:
 
     def _released(self, server):
         """The workers that may go on, of those that wait; under `cancel` all of them may, with a new version."""
-        slowest, fresh = min(self.clocks.values()), [worker for worker in self.fresh if worker in server.waiting]
-        seen, self.fresh = (server.version, slowest, server.handled if self.model.pairwise else 0), []
-        waiting = fresh if seen == self.seen else list(self.clocks if self.model.cancel else server.waiting)
-        if not waiting:
+        until, before = self.model.until, self.seen
+        self.seen = until and getattr(self if until == "slowest" else server, until)
+        if self.seen == before and not self.fresh:
             return
-        self.seen = seen
-        collected = {worker for group in self.groups.values() for worker, _ in group}
-        now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw)
+        waiting = list(self.clocks if self.model.cancel else server.waiting)
+        if self.seen == before:
+            waiting = [worker for worker in self.fresh if worker in server.waiting]
+        self.fresh = []
+        now = Progress(self.clocks, self.slowest, server.version, server.held, self.collected, self.local.draw)
         for worker in waiting:
-            begun = {"round": server.version, "clock": self.clocks[worker], "any": self.granted}[self.model.of]
-            if begun < self.goal and self.model.release(worker, now):
+            if self._begun(server, worker) < self.goal and self.model.release(worker, now):
                 yield worker
+
+    def _begun(self, server, worker):
+        """How much of the goal is granted, as far as this worker is concerned."""
+        if self.model.of == "any":
+            return self.granted
+        return self.clocks[worker] if self.model.of == "clock" else server.version
 
 
 def fault(push, x):

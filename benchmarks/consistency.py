@@ -10,19 +10,19 @@ FOLDER = Path("runs/consistency")
 SEEDS, TARGET, WORKERS = range(5), 0.95, 16
 TASK = dict(batch_size=128, epochs=30, optimizer="sgd", simulate=WORKERS + 1, compute="lognormal:mean=1e-3,sigma=0.4")
 STRAGGLER = f"slow:rank={WORKERS},x=10"
-LR = 0.4  # of an average over all workers; where each push is an update, a sixteenth of it
+LR = 0.3  # of an average over all workers; where each push is an update, a sixteenth of it
 MODELS = {  # consistency -> step size
     "bsp": LR,
     "backup,b=2,cancel=true": LR,
     "ssp,bound=3": LR / WORKERS,
     "asp": LR / WORKERS,
 }
-TOO_LARGE = LR / 4  # for asp: beyond what updates that are 15 versions late allow; bsp takes four times as much
+TOO_LARGE = LR / 3  # for asp: beyond what updates that are 15 versions late allow; bsp takes three times as much
 
 
 def train(consistency, lr, faults, seed, **more):
     algorithm = f"parameter-server:consistency={consistency}"
-    return run(**TASK, algorithm=algorithm, lr=lr, faults=faults, seed=seed, quiet=True, no_plot=True, **more)
+    return run(**TASK | more, algorithm=algorithm, lr=lr, faults=faults, seed=seed, quiet=True, no_plot=True)
 
 
 def time_to(records, target=TARGET):

@@ -5,7 +5,6 @@ may differ: the step size, the optimizer, the number of servers, the world.
 """
 
 from dsgd.algorithms import ALGORITHMS
-from dsgd.algorithms.consistency import choose_model
 from dsgd.algorithms.history import find_impossible
 from dsgd.errors import DataError, UsageError
 from dsgd.optimizers import DEFAULT_LR
@@ -13,7 +12,8 @@ from dsgd.order import header, is_push, read_order
 from dsgd.specs import parse
 
 FIXED = ("data", "batch_size", "partition", "seed")
-PLACES = ("servers", "colocated")  # options of an algorithm that say where x is, not in which order it changes
+# options of an algorithm that say where x is, or what a push does to it, and not in which order pushes are handled
+FREE = ("servers", "colocated", "staleness", "compensation", "beta")
 
 
 def settings(path, launched):
@@ -41,7 +41,8 @@ def read_replayed(job):
     head, entries = read_order(path)
     compare(head, header(job), f"--replay {path}")
     check_end(entries, job.steps, path)
-    found = find_impossible(entries, model_of(job), len(job.roles.workers))
+    workers = len(job.roles.workers)
+    found = find_impossible(entries, job.algorithm.model(workers, **job.options), workers)
     if found:
         raise DataError(path, f"line {found[0] + 2}: {found[1]}", "no run can have had this order")
     return head, entries
@@ -70,13 +71,7 @@ def compare(head, here, name):
 def order_of(algorithm):
     """(name, options) of an algorithm, as far as the order of its pushes depends on them."""
     name, values = parse(algorithm, ALGORITHMS, "algorithm", schema=lambda part: part.run)
-    return name, {key: value for key, value in values.items() if key not in PLACES}
-
-
-def model_of(job):
-    """The consistency.Model of a parameter server's job."""
-    dials = {key: value for key, value in job.options.items() if key not in (*PLACES, "consistency")}
-    return choose_model(job.options["consistency"], len(job.roles.workers), **dials)
+    return name, {key: value for key, value in values.items() if key not in FREE}
 
 
 def check_end(entries, steps, path):

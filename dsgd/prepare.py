@@ -50,7 +50,8 @@ def prepare(config, backend, objective=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
-    if roles.pushes == 1 and not roles.synchronous and len(roles.owners) > 1 and is_layerwise(config.optimizer):
+    parts = roles.pushes == 1 and roles.owners_step and not roles.synchronous and len(roles.owners) > 1
+    if parts and is_layerwise(config.optimizer):
         raise UsageError(
             f"--optimizer {config.optimizer} needs whole layers, and no server sees a whole layer's push; use servers=1"
         )
@@ -65,6 +66,12 @@ def prepare(config, backend, objective=None):
         workers=len(roles.workers),
     )
     steps = config.steps or config.epochs * sampler.steps_per_epoch
+    for what, count in ((f"the run has {steps} steps", steps), ("--checkpoint-every", config.checkpoint_every)):
+        if count % roles.every:
+            raise UsageError(
+                f"--algorithm {config.algorithm}: all workers come to rest after whole periods of {roles.every} steps, "
+                f"and {count} of {what} is no multiple"
+            )
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
     faults.refuse_idle(steps, roles.workers)

@@ -66,9 +66,9 @@ class Rank:
         self.together = len(job.roles.owners) > 1  # whether x has to be put together from its owners
         epoch = job.sampler.steps_per_epoch
         self.norms = Norms(job.objective.layout, self.lo, self.hi)
-        optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
         all_norms = Norms(job.objective.layout)
-        self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2, all_norms)
+        self.update = self._make_update(self.norms, all_norms)
+        self.local.update = self._make_update(all_norms)
         self.schedule = make_schedule(config.schedule, lr=job.lr, steps=job.steps, warmup=config.warmup_steps)
         self.progress = Progress(
             config.log_every or epoch, self.schedule, config.tolerance, config.patience, config.stop_on_divergence
@@ -78,6 +78,12 @@ class Rank:
         else:
             self.state = State(job.objective.start(config.seed, comm.dtype)[self.lo : self.hi])
         self.recorder = job.recorder if comm.rank == 0 else None
+
+    def _make_update(self, norms, all_norms=None):
+        """An Update as the configuration says."""
+        config = self.job.config
+        optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
+        return Update(optimizer, norms, config.clip_norm, config.l1, config.l2, all_norms)
 
     def run(self):
         """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...], ...}, None elsewhere."""

@@ -25,6 +25,8 @@ def figure(runs):
     Args:
         runs: [(algorithm, faults, [record])], with virtual times.
     """
+    common = "parameter-server:consistency="
+    runs = [(name.removeprefix(common), faults, rows) for name, faults, rows in runs]
     kinds = list(dict.fromkeys(faults for _, faults, _ in runs))
     names = list(dict.fromkeys(name for name, _, _ in runs))
     with matplotlib.rc_context(STYLE):

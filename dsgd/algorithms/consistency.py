@@ -26,6 +26,8 @@ class Model(NamedTuple):
         cancel: late workers abandon their gradient when the update is made.
         until: what has to change before a worker that waits may be released: the "version", the number of pushes
             "handled", or the "slowest" clock; None if it waits for the end of the run alone.
+        gradients: of a worker in each of its pushes.  pushes: of a worker for each of its pulls.
+        exchange: each push follows a pull, the first one too, and all workers make as many.
     """
 
     collect: int
@@ -34,6 +36,9 @@ class Model(NamedTuple):
     synchronous: bool = False
     cancel: bool = False
     until: str | None = "version"
+    gradients: int = 1
+    pushes: int = 1
+    exchange: bool = False
 
     @property
     def averages(self):

@@ -3,7 +3,7 @@
     pulled_0 ≤ pulled_1 ≤ … of each worker;      pulled < into ∈ {v, v + 1} of each push, v = the version made last
 
 Between two rests every worker pushes: first what it computed on the version of the rest, then on versions that it was
-answered with.  An update has no more pushes than the consistency model says, and those that belong together.
+answered with, as often for each as the consistency model says.  An update has no more pushes than the consistency model says, and those that belong together.
 
 Reference: Lamport 1978 (CACM 21), "Time, clocks, and the ordering of events in a distributed system".
 Exact when: the order is that of a run: nothing is found.
@@ -49,11 +49,14 @@ def _of_workers(pushes, end, version, made, model):
         for place, (push, pulled, number) in enumerate(sorted(own), made[worker]):
             if push != place:
                 return number, f"worker {worker}'s push {push}, where its push {place} has to be"
-            if pulled < last or push == made[worker] and pulled != version:
+            bound = place == made[worker] and not model.exchange or (place - made[worker]) % model.pushes
+            if pulled < last or bound and pulled != last:
                 return number, f"worker {worker}'s push {push} is computed on version {pulled}, after version {last}"
             last = pulled
         if not own:
             return end, f"all workers stand still, and worker {worker} has not pushed since they did before"
+        if len(own) % model.pushes or model.exchange and len(own) != len(of[0]):
+            return end, f"all workers stand still, and worker {worker} has not made all the pushes that belong together"
         made[worker] += len(own)
     return None
 

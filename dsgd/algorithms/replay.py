@@ -25,7 +25,7 @@ def actions(entries, model, workers, steps):
     for pushes, rest in parts(entries):
         if model.cancel:  # it depends on the moment whether there is a late push at all
             pushes = [push for push in pushes if push[3] > 0]
-        pulled = _pulled(pushes, workers)
+        pulled = _pulled(pushes, workers, model)
         result += _answers(pulled, version, model)
         for (worker, push, computed_on, into), following in zip(pushes, [*pushes[1:], None]):
             key = computed_on if model.of == "round" else push
@@ -58,14 +58,13 @@ def is_push(entry):
     return isinstance(entry, list)
 
 
-def _pulled(pushes, workers):
-    """{worker: the versions that its pushes between two rests are computed on, but for the first}"""
-    pulled = {worker: deque() for worker in range(workers)}
+def _pulled(pushes, workers, model):
+    """{worker: the versions that it is answered with between two rests}"""
+    pulled = {worker: [] for worker in range(workers)}
     for worker, _, version, _ in sorted(pushes):  # one that was rejected may stand before one that waited for others
         pulled[worker].append(version)
-    for versions in filter(None, pulled.values()):
-        versions.popleft()
-    return pulled
+    known = 0 if model.exchange else 1  # what all have at the first rest, they need not pull
+    return {worker: deque(versions[:: model.pushes][known:]) for worker, versions in pulled.items()}
 
 
 def _answers(pulled, version, model, to_all=False):

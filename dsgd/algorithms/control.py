@@ -105,7 +105,8 @@ class Controlled:
         self.own["records"] = np.vstack([self.own["records"], row])[-WINDOW:]
         changes = {name: value for name, value in self._ask(step).items() if value != self.settings[name]}
         self.settings |= changes
-        self.decider.bound = self.settings["bound"]
+        if "bound" in changes:
+            self.decider.bound, self.decider.seen = changes["bound"], None  # look at all who wait
         return changes
 
     def _close(self, step):

@@ -161,6 +161,13 @@ def test_a_bound_can_rise_and_fall_while_the_run_goes_on():
     assert max(gaps[:40]) == 2 and max(gaps[40:80]) == 5 and max(gaps[100:]) == 2
 
 
+def test_who_waits_goes_on_as_soon_as_the_bound_rises():
+    result = run(SERVER + "ssp,bound=2", at(10, {"bound": 6}), steps=20, faults="slow:rank=4,x=20")
+    pushes = result.order[result.order.index(changes(result)[0]) + 1 :]
+    workers = [push[0] for push in pushes[:-1]]
+    assert min(workers[: workers.index(3)].count(fast) for fast in range(3)) >= 4, "before the slow one pushes again"
+
+
 # --- the log and the checkpoint hold it
 
 

@@ -67,7 +67,6 @@ class Controlled:
 
     def lose(self, server, worker):
         """A worker is given up."""
-        self.waiting.pop(worker, None)
         self.decider.lose(server, worker)
 
     def next(self, server):

@@ -155,7 +155,9 @@ def settings(path, launched):
     """{key: value} of the run that a log is of: what a replay does not have to be told again."""
     head, _ = read_order(path)
     values = {key: value for key, value in head["config"].items() if value is not None}
-    return values if launched else values | {"simulate": head["ranks"]}
+    if launched:
+        return {key: value for key, value in values.items() if key not in ("compute", "network")}
+    return values | {"simulate": head["ranks"]}
 
 
 def read_replayed(job):

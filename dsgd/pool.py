@@ -2,8 +2,6 @@
 
 import sys
 
-from dsgd.arrays import readonly
-
 KEEP = 16  # buffers of one size; more of them at once are allocated and let go
 SMALL = 4096  # bytes; below it a fresh array costs less than looking for a used one
 
@@ -23,6 +21,7 @@ class Pool:
         buffers = self._buffers.setdefault((n, dtype), [])
         for i in range(len(buffers)):
             if sys.getrefcount(buffers[i]) <= 2:  # the list's reference and getrefcount's own
+                buffers[i].setflags(write=True)
                 return buffers[i]
         buffer = self._empty(n, dtype)
         if len(buffers) < KEEP:
@@ -30,11 +29,16 @@ class Pool:
         return buffer
 
     def copy(self, x):
-        """A read-only copy of x (n,)."""
+        """A read-only copy of x (n,); nobody can write to it, as its buffer refuses that until it is taken again."""
         if x.nbytes < SMALL:
-            fresh = x.copy()
-            fresh.setflags(write=False)
-            return fresh
-        buffer = self.take(x.shape[0], x.dtype)
-        buffer[:] = x
-        return readonly(buffer)
+            buffer = x.copy()
+        else:
+            buffer = self.take(x.shape[0], x.dtype)
+            buffer[:] = x
+        buffer.setflags(write=False)
+        return buffer.view()
+
+    def share(self, x):
+        """x (n,) itself if nobody can write to it, else a copy as above."""
+        frozen = not x.flags.writeable and x.base is not None and not x.base.flags.writeable
+        return x if frozen else self.copy(x)

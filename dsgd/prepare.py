@@ -1,16 +1,19 @@
 """From a configuration to a Job: data, network, roles and batches, every combination checked before the first step."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 
 import dsgd
 from dsgd.algorithms import ALGORITHMS
 from dsgd.checkpoint import digest
+from dsgd.config import Config
 from dsgd.data import load
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
 from dsgd.mlp import MLP
+from dsgd.network import read_network
 from dsgd.objectives import Supervised
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.order import read_replayed, text
@@ -18,6 +21,7 @@ from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
 from dsgd.specs import parse
+from dsgd.timing import calibrate, make_timing
 from dsgd.versions import versions
 
 RESTARTS = "DSGD_RESTARTS"  # environment: how often dsgd.launch has started this run again
@@ -61,6 +65,11 @@ def prepare(config, backend, objective=None):
         seed=config.seed,
         workers=len(roles.workers),
     )
+    config = replace(config, compute=calibrate(config.compute, objective, sampler, config.seed, config.dtype))
+    if name == "model-parallel" and not config.compute.startswith("flops"):
+        raise UsageError(
+            f"--compute {config.compute}: a rank of model-parallel computes parts of a gradient, which only flops can price"
+        )
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
@@ -83,6 +92,8 @@ def prepare(config, backend, objective=None):
         lr=config.lr * scaling(config, roles),
         virtual=backend.virtual,
         faults=faults,
+        network=read_network(config.network, config.seed),
+        timing=make_timing(config.compute, config.seed, len(roles.workers)),
         manifest={"config": config.identity(), "ranks": backend.size, "data": data, "versions": versions()} | spans,
     )
     return job._replace(replayed=read_replayed(job))
@@ -98,6 +109,13 @@ def check_backend(config, backend):
         raise UsageError(
             "--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun"
         )
+    for name in ("compute", "network"):
+        spec, default = getattr(config, name), Config.__dataclass_fields__[name].default
+        if spec != default and not backend.virtual:
+            raise UsageError(
+                f"--{name} {spec} is about the virtual clock, and under mpirun time passes by itself; leave it out, or "
+                f"simulate (--faults 'slow:rank=1,x=3' slows a rank down in both worlds)"
+            )
     if config.resume and not config.output:
         raise UsageError("--resume needs the run's folder: --output FOLDER")
     if config.reduction == "native" and backend.virtual:

@@ -29,7 +29,6 @@ class SimComm:
         self.worker = roles.number.get(rank)
         self.dtype, self.place = self.world.dtype, group.place
         self.reduction, self._schedule = reduction, None if reduction == "tree" else REDUCTIONS[reduction]
-        self._card = self.world.cards[self.world_rank]
         self._slowness = self.world.faults.slowness(self.world_rank)
         self.sent = sent or Sent()
         self._number = 0
@@ -48,7 +47,8 @@ class SimComm:
         effect = Compute(self.world_rank, step, flops)
         self.world.note(effect)
         kernel = self.world.kernel
-        done = kernel.now + self._slowness * self.group.network.compute(*effect)
+        seconds = self.world.timing(self.world.roles.number.get(self.world_rank), step, flops)
+        done = kernel.now + self._slowness * seconds
         if unless:
             return self._compute_unless(unless, work, effect, done)
         if not kernel.advance(done):  # others have something to do meanwhile
@@ -70,22 +70,22 @@ class SimComm:
 
     def isend(self, x, dest, tag=0, header=Header()):
         require(x)
-        nbytes, network = x.nbytes, self.group.network
-        effect = Send(self.world_rank, self.group.ranks[dest], tag, nbytes)
+        nbytes, world = x.nbytes, self.world
+        channel = self._channels.get(dest) or self._channel(dest)
+        effect = Send(self.world_rank, channel.receiver, tag, nbytes)
         self.sent.add(1, nbytes)
-        world, request = self.world, SimRequest(self, effect)
+        request = SimRequest(self, effect)
         if world.trace is not None:
             world.note(effect)
         if world.check:
             self._guard(request, x)
-        channel = self._channels.get(dest) or self._channel(dest)
-        if nbytes <= network.eager_limit:
-            envelope = Envelope(effect, world.pool.copy(x), header, channel, None)
-            self._card.send(channel.card, network.transfer(nbytes), self._arrive, envelope)
+        if nbytes <= world.network.eager_limit:
+            envelope = Envelope(effect, world.pool.share(x), header, channel, None)
+            channel.send(nbytes, self._arrive, envelope)
             request.done = True
         else:  # an envelope goes ahead, which needs no card
             envelope = Envelope(effect, x, header, channel, request)
-            world.kernel.at(world.kernel.now + network.latency, self._arrive, envelope)
+            world.kernel.at(world.kernel.now + channel.latency, self._arrive, envelope)
         channel.under_way.append(envelope)
         return request
 
@@ -93,7 +93,7 @@ class SimComm:
         request.guard = (x, _hash(x), self.world.line(sys._getframe()))
 
     def _channel(self, dest):
-        channel = Channel(self.group.boxes[dest], self.world.cards[self.group.ranks[dest]])
+        channel = Channel(self.world, self.world_rank, self.group.ranks[dest], self.group.boxes[dest])
         return self._channels.setdefault(dest, channel)
 
     def send(self, x, dest, tag=0, header=Header()):
@@ -143,16 +143,14 @@ class SimComm:
         envelope.receiving = receiving
         if envelope.sending is None:
             return self._deliver(envelope)
-        send = envelope.send
-        card, cost = self.world.cards[send.rank], self.group.network.transfer(send.nbytes)
-        card.send(envelope.channel.card, cost, self._deliver, envelope)
+        envelope.channel.send(envelope.send.nbytes, self._deliver, envelope)
 
     def _deliver(self, envelope):
         send, data, sending = envelope.send, envelope.data, envelope.sending
         if self.world.trace is not None:
             self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
         if sending is not None:  # over the eager limit: the sender now has its buffer back
-            data = self.world.pool.copy(data)
+            data = self.world.pool.share(data)
         envelope.receiving.finish(Message(data, self.group.members[send.rank], send.tag, envelope.header))
         if sending is not None:
             kernel = self.world.kernel

@@ -8,6 +8,7 @@ import numpy as np
 from dsgd.arrays import readonly
 from dsgd.collectives import tree_sum
 from dsgd.comm import ALIKE
+from dsgd.costs import duration
 from dsgd.errors import CollectiveMismatch
 from dsgd.simulator.mailbox import Mailbox
 
@@ -30,6 +31,11 @@ class Group:
         """A group of the same ranks, whose messages no receive of the program can take."""
         return Group(self.world, self.ranks, self.network)
 
+    @cached_property
+    def _pace(self):
+        """(latency, bandwidth) of the collectives: they take their closed form, whatever the cards do."""
+        return self.network.slowest(self.ranks)
+
     def meet(self, member, effect, argument):
         """A member arrives at a collective; the last one completes it for all."""
         world = self.world
@@ -43,7 +49,7 @@ class Group:
             effects, arguments = zip(*(arrivals[m] for m in range(len(self.ranks))))
             root, nbytes = self.members[effect.root], max(e.nbytes for e in effects)
             results = COLLECTIVES[effect.kind](self, arguments, root)
-            delay = self.network.collective(effect.kind, len(self.ranks), nbytes, root) if self.network else 0
+            delay = duration(effect.kind, len(self.ranks), nbytes, *self._pace, root) if self.network else 0
             for rank, result in zip(self.ranks, results):
                 world.kernel.at(world.kernel.now + delay, world.resume, rank, result)
         return world.suspend(self.ranks[member], effect)

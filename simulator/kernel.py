@@ -16,14 +16,17 @@ class Kernel:
         self.now = start  # seconds of virtual time
         self.events = 0
         self._heap = []
-        self._serial = count()
-        self._tie = None if shuffle is None else random.Random(shuffle).random
+        serial = count()
+        self._order = serial.__next__
+        if shuffle is not None:
+            tie = random.Random(shuffle).random
+            self._order = lambda: (tie(), next(serial))
 
     def at(self, time, action, *args):
         """Schedule action(*args) at virtual `time`."""
         if time < self.now:
             raise ValueError(f"the clock is at {self.now} s: nothing can happen at {time} s any more")
-        heappush(self._heap, (time, self._tie() if self._tie else 0, next(self._serial), action, args))
+        heappush(self._heap, (time, self._order(), action, args))
 
     def advance(self, time):
         """Move the clock to `time` if nothing else happens until then; returns whether it did."""
@@ -36,6 +39,6 @@ class Kernel:
         """Run until nothing is left to happen."""
         heap = self._heap
         while heap:
-            self.now, _, _, action, args = heappop(heap)
+            self.now, _, action, args = heappop(heap)
             self.events += 1
             action(*args)

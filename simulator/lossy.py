@@ -24,13 +24,13 @@ class LossyComm(SimComm):
             return super().isend(x, dest, tag, header)
         require(x)
         world, channel = self.world, self._channels.get(dest) or self._channel(dest)
-        effect = Send(self.world_rank, self.group.ranks[dest], tag, x.nbytes)
+        effect = Send(self.world_rank, channel.receiver, tag, x.nbytes)
         self.sent.add(1, x.nbytes)
         world.note(effect)
         request = SimRequest(self, effect)
         if world.check:
             self._guard(request, x)
-        world.transport.send(Envelope(effect, world.pool.copy(x), header, channel, None), self._arrive_in_turn)
+        world.transport.send(Envelope(effect, world.pool.share(x), header, channel, None), self._arrive_in_turn)
         request.done = True
         return request
 

@@ -3,6 +3,7 @@
 from collections import deque
 
 from dsgd.comm import ANY_SOURCE, ANY_TAG
+from dsgd.simulator.network import Route
 
 
 class Envelope:
@@ -17,13 +18,12 @@ class Envelope:
         self.there = self.taken = False
 
 
-class Channel:
+class Channel(Route):
     """From one rank to one other: a message that is there before an earlier one waits for it."""
 
-    __slots__ = ("box", "card", "under_way")
-
-    def __init__(self, box, card):
-        self.box, self.card = box, card  # the receiver's
+    def __init__(self, world, sender, receiver, box):
+        super().__init__(world, sender, receiver)
+        self.box = box  # the receiver's
         self.under_way = deque()  # envelopes, in order
 
 

@@ -18,7 +18,7 @@ from dsgd.simulator.kernel import Kernel
 from dsgd.simulator.trace import lines
 
 CARRIERS = ("greenlet", "thread")
-SLOW = Network(latency=1e-3, bandwidth=1e6, speed=1e6)
+SLOW = Network(latency=1e-3, bandwidth=1e6)
 SMALL = {"steps": 3, "data": "digits", "hidden": "8,8", "batch_size": 12, "optimizer": "sgd", "lr": 0.01}
 SYNCHRONOUS = {"data-parallel": 4, "dsgd": 4, "parameter-server": 4, "model-parallel": 3}
 ALGORITHMS = {"sgd": 1, **SYNCHRONOUS, "parameter-server:consistency=asp": 4}
@@ -184,7 +184,7 @@ def test_exception_of_a_rank(carrier):
 
     def program(comm):
         try:
-            comm.compute(int, 0, flops=1e6 * (comm.rank + 1))
+            comm.compute(int, 0, flops=1e10 * (comm.rank + 1))
             if comm.rank == 1:
                 raise KeyError("mine")
             comm.recv()
@@ -250,7 +250,7 @@ def test_shared_buffer_of_a_collective_is_found():
     shared = np.ones(3)
 
     def program(comm):
-        comm.compute(int, 0, flops=1e6 * comm.rank)
+        comm.compute(int, 0, flops=1e10 * comm.rank)
         shared[0] += comm.rank
         comm.allreduce(shared)
 
@@ -372,7 +372,7 @@ def test_a_card_sends_and_receives_at_once():
 def test_an_idle_card_does_not_delay():
     def program(comm):
         if comm.rank:
-            comm.compute(int, 0, flops=1e6 * comm.rank)  # a second apart
+            comm.compute(int, 0, flops=1e10 * comm.rank)  # a second apart
             return comm.send(np.ones(100), 0)
         return times_of(comm, 3)
 
@@ -411,7 +411,7 @@ def test_over_the_eager_limit_the_cards_are_needed_from_the_match_on():
             for request in [comm.isend(np.ones(n), 0) for n in ((100, 1) if comm.rank == 1 else (100,))]:
                 request.wait()
             return [comm.clock()]
-        comm.compute(int, 0, flops=1e6)  # a second: all envelopes are there
+        comm.compute(int, 0, flops=1e10)  # a second: all envelopes are there
         receiving = [comm.irecv(source) for source in (2, 1, 1)]
         return [(request.wait(), comm.clock())[1] for request in receiving]
 
@@ -462,7 +462,7 @@ def test_a_deadlock_in_an_all_reduce_names_the_users_line():
 
 
 def test_time_of_computing():
-    assert simulate(lambda comm: comm.compute(comm.clock, 0, flops=5e5 * comm.rank), 3, network=SLOW) == [0, 0.5, 1]
+    assert simulate(lambda comm: comm.compute(comm.clock, 0, flops=5e9 * comm.rank), 3, network=SLOW) == [0, 0.5, 1]
 
 
 def test_timeout_is_virtual():

@@ -2,6 +2,8 @@
 
 import sys
 
+import numpy as np
+
 KEEP = 16  # buffers of one size; more of them at once are allocated and let go
 SMALL = 4096  # bytes; below it a fresh array costs less than looking for a used one
 
@@ -21,7 +23,7 @@ class Pool:
         buffers = self._buffers.setdefault((n, dtype), [])
         for i in range(len(buffers)):
             if sys.getrefcount(buffers[i]) <= 2:  # the list's reference and getrefcount's own
-                buffers[i].setflags(write=True)
+                buffers[i].flags.writeable = True
                 return buffers[i]
         buffer = self._empty(n, dtype)
         if len(buffers) < KEEP:
@@ -31,14 +33,15 @@ class Pool:
     def copy(self, x):
         """A read-only copy of x (n,); nobody can write to it, as its buffer refuses that until it is taken again."""
         if x.nbytes < SMALL:
-            buffer = x.copy()
-        else:
-            buffer = self.take(x.shape[0], x.dtype)
-            buffer[:] = x
-        buffer.setflags(write=False)
+            fresh = x.copy()
+            fresh.flags.writeable = False  # faster than setflags()
+            return fresh
+        buffer = self.take(x.shape[0], x.dtype)
+        buffer[:] = x
+        buffer.flags.writeable = False
         return buffer.view()
 
     def share(self, x):
-        """x (n,) itself if nobody can write to it, else a copy as above."""
-        frozen = not x.flags.writeable and x.base is not None and not x.base.flags.writeable
+        """x (n,) itself if it is a view of a buffer that nobody can write to, else a copy as above."""
+        frozen = not x.flags.writeable and isinstance(x.base, np.ndarray) and not x.base.flags.writeable
         return x if frozen else self.copy(x)

@@ -38,7 +38,7 @@ class SimComm:
         return np.empty(n, self.dtype)
 
     def copy(self, x):
-        return self.world.pool.copy(x)
+        return self.world.pool.copy(x)[:]  # a view, so that its base can tell that nobody can write to it
 
     def clock(self):
         return self.world.kernel.now
@@ -74,23 +74,21 @@ class SimComm:
         channel = self._channels.get(dest) or self._channel(dest)
         effect = Send(self.world_rank, channel.receiver, tag, nbytes)
         self.sent.add(1, nbytes)
-        request = SimRequest(self, effect)
         if world.trace is not None:
             world.note(effect)
-        if world.check:
-            self._guard(request, x)
         if nbytes <= world.network.eager_limit:
-            envelope = Envelope(effect, world.pool.share(x), header, channel, None)
+            envelope = Envelope(self, effect, world.pool.share(x), header, channel, True)
             channel.send(nbytes, self._arrive, envelope)
-            request.done = True
         else:  # an envelope goes ahead, which needs no card
-            envelope = Envelope(effect, x, header, channel, request)
+            envelope = Envelope(self, effect, x, header, channel, False)
             world.kernel.at(world.kernel.now + channel.latency, self._arrive, envelope)
         channel.under_way.append(envelope)
-        return request
+        if world.check:
+            self._guard(envelope, x)
+        return envelope
 
-    def _guard(self, request, x):
-        request.guard = (x, _hash(x), self.world.line(sys._getframe()))
+    def _guard(self, envelope, x):
+        envelope.guard = (x, _hash(x), self.world.line(sys._getframe()))
 
     def _channel(self, dest):
         channel = Channel(self.world, self.world_rank, self.group.ranks[dest], self.group.boxes[dest])
@@ -141,20 +139,20 @@ class SimComm:
     def _match(self, envelope, receiving):
         """A message meets its receive: it is there, or, over the eager limit, sets out now."""
         envelope.receiving = receiving
-        if envelope.sending is None:
+        if envelope.done:
             return self._deliver(envelope)
-        envelope.channel.send(envelope.send.nbytes, self._deliver, envelope)
+        envelope.channel.send(envelope.effect.nbytes, self._deliver, envelope)
 
     def _deliver(self, envelope):
-        send, data, sending = envelope.send, envelope.data, envelope.sending
+        send, data = envelope.effect, envelope.data
         if self.world.trace is not None:
             self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
-        if sending is not None:  # over the eager limit: the sender now has its buffer back
+        if not envelope.done:  # over the eager limit: the sender now has its buffer back
             data = self.world.pool.share(data)
         envelope.receiving.finish(Message(data, self.group.members[send.rank], send.tag, envelope.header))
-        if sending is not None:
+        if not envelope.done:
             kernel = self.world.kernel
-            kernel.at(kernel.now, sending.finish, None)
+            kernel.at(kernel.now, envelope.finish, None)
 
     def _expire(self, request, timeout):
         posted = self.group.boxes[self.rank].posted

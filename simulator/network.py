@@ -24,6 +24,7 @@ class Route:
         self.sender, self.receiver = sender, receiver  # ranks
         self.source, self.target = world.cards[sender], world.cards[receiver]
         self.latency, self.out, self.into = world.network.path(sender, receiver)
+        self.jitter, self.slower = world.network.jitter, self.into < self.out
         self._last = 0.0  # when the last message that was late reached the target
 
     def seconds(self, nbytes):
@@ -39,19 +40,18 @@ class Route:
             return kernel.at(start + seconds, action, message)
         free = card.out_free
         card.out_free = done = (free if free > start else start) + seconds
-        if self.network.jitter:
+        if self.jitter:
             done = self._last = max(self._last, done + self.network.lateness(self.sender, self.receiver, done))
         kernel.at(done, self.receive, nbytes, action, message)
 
     def receive(self, nbytes, action, message):
         """A message reaches the card: it is there now, or after those before it, or later if this card is the slower."""
-        kernel, card = self.kernel, self.target
-        now, seconds = kernel.now, self.latency + nbytes / self.into
-        arrival = card.in_free + seconds
-        if self.into < self.out:  # it cannot take in more than has left the sender
+        card, now = self.target, self.kernel.now
+        arrival = card.in_free + (self.latency + nbytes / self.into)
+        if self.slower:  # it cannot take in more than has left the sender
             arrival = max(arrival, now + nbytes / self.into - nbytes / self.out)
         if arrival <= now:
             card.in_free = now
             return action(message)
         card.in_free = arrival
-        kernel.at(arrival, action, message)
+        self.kernel.at(arrival, action, message)

@@ -43,7 +43,7 @@ class Transport:
 
     def send(self, envelope, deliver):
         """Get a message across, and call deliver(envelope) when it is its turn."""
-        pair = envelope.send.rank, envelope.send.dest
+        pair = envelope.effect.rank, envelope.effect.dest
         if pair not in self._links:
             self._links[pair] = Link(self, *pair)
         self._links[pair].send(envelope, deliver)
@@ -78,7 +78,7 @@ class Link:
     def transmit(self, number, attempt):
         """Put a message on the way, and set the timer for the moment when the cards of both have time for it."""
         message, kernel, there = self.kept[number], self.world.kernel, self.there
-        nbytes = message[0].send.nbytes
+        nbytes = message[0].effect.nbytes
         there.send(nbytes, self.arrive, Packet(number, attempt, message))
         start = max(kernel.now, there.source.out_free, there.target.in_free)
         kernel.at(start + self.timer(nbytes, attempt), self.expire, number, attempt + 1)

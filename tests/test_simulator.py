@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import dsgd
+from dsgd.arrays import readonly
 from dsgd.errors import PeerError
+from dsgd.pool import Pool
 from dsgd.simulator import CollectiveMismatch, Deadlock, Network, World, simulate
 from dsgd.simulator.effects import BufferChanged
 from dsgd.simulator.kernel import Kernel
@@ -225,6 +227,49 @@ def test_exception_before_others_have_begun(carrier):
     with pytest.raises(ValueError, match="0"):
         simulate(program, 3, carrier=carrier)
     assert begun == [0]
+
+
+# --- memory
+
+
+@pytest.mark.parametrize("n", [3, 5000])
+@pytest.mark.parametrize("limit", [0, 65536])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_nobody_can_write_to_is_shared_and_all_else_is_copied(n, limit, frozen):
+    """By all who get it, parts of it too; a view that only looks read-only is no promise."""
+    received = []
+
+    def program(comm):
+        if comm.rank:
+            return received.extend(comm.recv(0).data for _ in range(2))
+        mine = np.ones(n)
+        sent = comm.copy(mine) if frozen else readonly(mine)
+        requests = [comm.isend(x, rank) for rank in (1, 2, 3) for x in (sent, sent[1:])]
+        for request in requests:
+            request.wait()
+        mine[:] = 2
+
+    simulate(program, 4, network=Network(eager_limit=limit), check=True)
+    assert all((x == 1).all() and not x.flags.writeable for x in received)
+    whole = [x for x in received if len(x) == n]
+    assert all(np.shares_memory(x, whole[0]) == frozen for x in received if x is not whole[0])
+
+
+def test_a_buffer_is_written_again_only_when_nobody_has_it():
+    pool = Pool(np.empty)
+    x = np.arange(5000.0)
+    kept = pool.copy(x)
+    with pytest.raises(ValueError):
+        kept.flags.writeable = True
+    with pytest.raises(ValueError):
+        kept.base[0] = 1
+    part = kept[10:]
+    del kept
+    assert not np.shares_memory(pool.take(5000, x.dtype), part)
+    address = part.ctypes.data - 80
+    del part
+    taken = pool.take(5000, x.dtype)
+    assert taken.ctypes.data == address and taken.flags.writeable
 
 
 # --- check=True

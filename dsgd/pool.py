@@ -23,7 +23,7 @@ class Pool:
         buffers = self._buffers.setdefault((n, dtype), [])
         for i in range(len(buffers)):
             if sys.getrefcount(buffers[i]) <= 2:  # the list's reference and getrefcount's own
-                buffers[i].flags.writeable = True
+                buffers[i].setflags(True)
                 return buffers[i]
         buffer = self._empty(n, dtype)
         if len(buffers) < KEEP:
@@ -34,14 +34,16 @@ class Pool:
         """A read-only copy of x (n,); nobody can write to it, as its buffer refuses that until it is taken again."""
         if x.nbytes < SMALL:
             fresh = x.copy()
-            fresh.flags.writeable = False  # faster than setflags()
+            fresh.setflags(False)
             return fresh
         buffer = self.take(x.shape[0], x.dtype)
         buffer[:] = x
-        buffer.flags.writeable = False
+        buffer.setflags(False)
         return buffer.view()
 
     def share(self, x):
         """x (n,) itself if it is a view of a buffer that nobody can write to, else a copy as above."""
-        frozen = not x.flags.writeable and isinstance(x.base, np.ndarray) and not x.base.flags.writeable
-        return x if frozen else self.copy(x)
+        buffer = x.base
+        if buffer is None or x.flags.writeable or not isinstance(buffer, np.ndarray) or buffer.flags.writeable:
+            return self.copy(x)
+        return x

@@ -1,7 +1,7 @@
 """The communicator in the simulator: each call makes one effect record, hands it to the world, and suspends the rank."""
 
 import sys
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -12,6 +12,10 @@ from dsgd.costs import Sent, traffic
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
 from dsgd.simulator.mailbox import Channel, Envelope, SimRequest
+
+
+# A rank sends and receives the same sizes again and again, and an effect is but a value.
+send_effect, receive_effect = lru_cache(1 << 16)(Send), lru_cache(1 << 16)(Receive)
 
 
 class SimComm:
@@ -44,16 +48,17 @@ class SimComm:
         return self.world.kernel.now
 
     def compute(self, work, step, flops, unless=None):
-        effect = Compute(self.world_rank, step, flops)
-        self.world.note(effect)
-        kernel = self.world.kernel
-        seconds = self.world.timing(self.world.roles.number.get(self.world_rank), step, flops)
+        effect, world = Compute(self.world_rank, step, flops), self.world
+        if world.trace is not None:
+            world.note(effect)
+        kernel, worker = world.kernel, world.roles.number.get(self.world_rank)
+        seconds = world.timing(worker, step, flops)
         done = kernel.now + self._slowness * seconds
         if unless:
             return self._compute_unless(unless, work, effect, done)
         if not kernel.advance(done):  # others have something to do meanwhile
-            kernel.at(done, self.world.resume, self.world_rank, None)
-            self.world.suspend(self.world_rank, effect)
+            kernel.at(done, world.tasks[self.world_rank].resume, None)
+            world.suspend(self.world_rank, effect)
         return work()
 
     def _compute_unless(self, request, work, effect, done):
@@ -72,7 +77,7 @@ class SimComm:
         require(x)
         nbytes, world = x.nbytes, self.world
         channel = self._channels.get(dest) or self._channel(dest)
-        effect = Send(self.world_rank, channel.receiver, tag, nbytes)
+        effect = send_effect(self.world_rank, channel.receiver, tag, nbytes)
         self.sent.add(1, nbytes)
         if world.trace is not None:
             world.note(effect)
@@ -99,7 +104,7 @@ class SimComm:
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
         source = source if source == ANY_SOURCE else self.group.ranks[source]
-        effect = Receive(self.world_rank, source, tag)
+        effect = receive_effect(self.world_rank, source, tag)
         if self.world.trace is not None:
             self.world.note(effect)
         request, box = SimRequest(self, effect), self.group.boxes[self.rank]

@@ -16,17 +16,15 @@ class Kernel:
         self.now = start  # seconds of virtual time
         self.events = 0
         self._heap = []
-        serial = count()
-        self._order = serial.__next__
-        if shuffle is not None:
-            tie = random.Random(shuffle).random
-            self._order = lambda: (tie(), next(serial))
+        self._serial = count()
+        self._tie = None if shuffle is None else random.Random(shuffle).random
 
     def at(self, time, action, *args):
         """Schedule action(*args) at virtual `time`."""
         if time < self.now:
             raise ValueError(f"the clock is at {self.now} s: nothing can happen at {time} s any more")
-        heappush(self._heap, (time, self._order(), action, args))
+        order = next(self._serial)
+        heappush(self._heap, (time, (self._tie(), order) if self._tie else order, action, args))
 
     def advance(self, time):
         """Move the clock to `time` if nothing else happens until then; returns whether it did."""

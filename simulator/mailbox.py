@@ -47,6 +47,8 @@ class Envelope(SimRequest):
 class Channel(Route):
     """From one rank to one other: a message that is there before an earlier one waits for it."""
 
+    __slots__ = ("box", "under_way")
+
     def __init__(self, world, sender, receiver, box):
         super().__init__(world, sender, receiver)
         self.box = box  # the receiver's

@@ -19,6 +19,9 @@ class Route:
     With jitter a message is late between the two cards, but never before one that was sent earlier.
     """
 
+    __slots__ = ("kernel", "network", "sender", "receiver", "source", "target", "latency", "out", "into", "jitter")
+    __slots__ += ("slower", "_last")
+
     def __init__(self, world, sender, receiver):
         self.kernel, self.network = world.kernel, world.network
         self.sender, self.receiver = sender, receiver  # ranks

@@ -16,6 +16,10 @@ test: $(VENV)/test  ## install, and run the test suite
 bench: $(VENV)/test  ## the benchmarks that the README quotes
 	$(ABOVE) python -m benchmarks
 
+figures: $(VENV)/test  ## the README's figure anew, about two minutes
+	$(ABOVE) python -m benchmarks consistency
+	cp runs/consistency/consistency.png docs/consistency.png
+
 soak: $(VENV)/test  ## kill runs and ranks at random moments, 150 times, then chaos and fuzzing: nothing may be lost, nothing left
 	$(ABOVE) python tests/soak.py
 
@@ -38,4 +42,4 @@ $(VENV)/test: $(VENV)/train
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mpich,test]"
 	touch $@
 
-.PHONY: help train test bench soak tables golden clean
+.PHONY: help train test bench figures soak tables golden clean

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dsgd.config import OFF, Config
 from dsgd.errors import UsageError
-from dsgd.order import settings
+from dsgd.follow import settings
 from dsgd.specs import convert, nearest
 
 GROUPS = ("data", "model", "optimizer", "distribution", "faults", "output")

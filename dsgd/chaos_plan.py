@@ -14,6 +14,7 @@ from dsgd.specs import parse
 LR = 0.125  # a power of two, with which the ledger stays exact
 NOT_PLAYED = {  # an algorithm that does not apply each gradient once, as it is, belongs here too
     "sgd": "it is one rank, which sends no message",
+    "easgd": "its workers push a share of how far they are from the centre, and no gradient",
     "model-parallel": "it deals the layers of a network, and the ledger has none",
 }
 PLAYED = (

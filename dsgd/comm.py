@@ -56,6 +56,8 @@ class Roles:
     servers: tuple = ()  # ranks that serve
     synchronous: bool = True
     pushes: int = 0  # gradients of workers that one update averages; 0 for those of all workers
+    owners_step: bool = True  # whether the optimizer's steps are made by the owners of x, and not by the workers
+    every: int = 1  # steps of a worker from one pull to its next: whole numbers of them make a run
 
     @cached_property
     def number(self):

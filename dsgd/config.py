@@ -101,6 +101,11 @@ class Config:
     resume: bool = flag("output", False, "continue the run in --output")
     checkpoint_every: int = flag("output", 0, "steps between checkpoints; 0 for one at the end", "STEPS")
     log_every: int = flag("output", 0, "steps between records; 0 for one an epoch", "STEPS")
+    trace: bool = flag(
+        "output",
+        False,
+        "write a timeline of all ranks, trace.json, at the end; a run that is killed or fails leaves none",
+    )
     quiet: bool = flag("output", False, "print the last line only")
     no_plot: bool = flag("output", False, "do not draw convergence.png")
 
@@ -205,7 +210,7 @@ class Config:
 
     def identity(self):
         """{key: value} of all that a resumed run must have in common with the run it continues."""
-        free = ("epochs", "steps", "simulate", "output", "resume", "quiet", "no_plot")
+        free = ("epochs", "steps", "simulate", "output", "resume", "quiet", "no_plot", "trace")
         free += ("timeout", "debug_collectives", "check_replicas", "faults", "replay")
         return {key: value for key, value in asdict(self).items() if key not in free}
 

@@ -21,6 +21,7 @@ from dsgd.records import (
     MODEL,
     ORDER,
     SUMMARY,
+    TRACE,
     Records,
     cut_records,
     holds_one_already,
@@ -33,7 +34,7 @@ from dsgd.versions import versions
 
 
 LOCK = ".lock"  # every run leaves one
-WRITTEN = ("config.json", MANIFEST, METRICS, MODEL, ORDER, SUMMARY)
+WRITTEN = ("config.json", MANIFEST, METRICS, MODEL, ORDER, SUMMARY, TRACE)
 
 
 def start_folder(job, backend):
@@ -154,6 +155,8 @@ def begin(job, backend, folder, lock):
     if folder:
         for stale in folder.glob(".tmp-*"):
             stale.unlink()
+        if config.trace:
+            (folder / TRACE).unlink(missing_ok=True)  # of the run that goes on
         write_json(folder / "config.json", asdict(replace(config, output=str(folder), resume=False)))
         write_json(folder / MODEL, job.objective.describe())
         rows, lost = go_back(folder, restored, describe(job, backend))

@@ -18,6 +18,9 @@ class Local:
             0 for only at the end.  wish: not empty once a signal asked to stop after this step.
         strikes: strike.Strikes, faults on purpose; None without.
         order: order.Order, of the pushes of a parameter server; None for algorithms without.  seed: the run's.
+
+    Attributes:
+        update: update.Update of all of x, for a worker that trains an x of its own.
     """
 
     def __init__(self, comm, objective, sampler, rest=0, wish=(), strikes=None, order=None, seed=0):
@@ -26,6 +29,7 @@ class Local:
         # where its last gradient was not finite: (step, first element of x or -1 for the loss, how many elements)
         self.fault = None
         self.rest, self.wish, self.strikes, self.order, self.seed = rest, wish, strikes, order, seed
+        self.update = None
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 

@@ -10,19 +10,18 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 import dsgd
+from dsgd.algorithms.replay import is_push
 from dsgd.command import say
-from dsgd.errors import DataError, UsageError
+from dsgd.errors import DataError
 from dsgd.records import ORDER, write_bytes
-from dsgd.specs import parse
 
 FORMAT = 1
-FIXED = ("data", "batch_size", "partition", "seed")  # what a replay has in common with its log, beside the algorithm
-PLACES = ("servers", "colocated")  # options of an algorithm that say where x is, not in which order it changes
+FACTS = {"dsgd": str, "ranks": int, "workers": int, "data": str, "config": dict}  # of the first line, beside its format
 
 
 class Order:
@@ -61,14 +60,14 @@ class Order:
         """
         if not self._path or self._written == len(self.entries):
             return
-        if not self._written:
-            return self._write_whole()
-        with open(self._path, "ab") as file:
-            file.write(text(self.entries[self._written :]).encode())
-        self._written = len(self.entries)
-
-    def _write_whole(self):
-        write_bytes(self._path, text([self.header, *self.entries]).encode())
+        written, self._written = self._written, 0  # a line that the disk takes in part is not to be gone on behind
+        if written:
+            with open(self._path, "ab") as file:
+                file.write(text(self.entries[written:]).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        else:
+            write_bytes(self._path, text([self.header, *self.entries]).encode())
         self._written = len(self.entries)
 
     def finish(self):
@@ -78,13 +77,13 @@ class Order:
 
     def summary(self):
         """{...} of the pushes, for summary.json; {} where there were none."""
-        pushes = [entry for entry in self.entries if isinstance(entry, list)]
+        pushes = list(filter(is_push, self.entries))
         if not pushes:
             return {}
-        stale = staleness(pushes)
+        stale, made = staleness(pushes), Counter(push[0] for push in pushes)
         return {
             "updates": max(into for *_, into in pushes),
-            "pushes_per_worker": [Counter(push[0] for push in pushes)[i] for i in range(self.header["workers"])],
+            "pushes_per_worker": [made[worker] for worker in range(self.header["workers"])],
             "pushes_dropped": sum(into == 0 for *_, into in pushes),
             "pushes_rejected": sum(into < 0 for *_, into in pushes),
             "mean_staleness": sum(stale) / max(1, len(stale)),
@@ -94,11 +93,7 @@ class Order:
 
 def staleness(entries):
     """[updates between the version that a push was computed on and the one it went into], of those that were applied."""
-    return [into - 1 - pulled for _, _, pulled, into in filter(_is_push, entries) if into > 0]
-
-
-def _is_push(entry):
-    return isinstance(entry, list)
+    return [into - 1 - pulled for _, _, pulled, into in filter(is_push, entries) if into > 0]
 
 
 def header(job):
@@ -109,6 +104,7 @@ def header(job):
 
 
 def text(lines):
+    """Lines of JSON."""
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
@@ -119,7 +115,10 @@ def log(head, entries):
 
 
 def read_order(path, whole=True):
-    """(header, entries) of a run's folder, or of the file itself.   whole: refuse the log of a run that is not over
+    """(header, entries) of a run's folder, or of the file itself.
+
+    Args:
+        whole: refuse the log of a run that is not over.  A last line that was cut off is left out otherwise.
 
     Raises:
         DataError: it is missing, cut off, damaged, or of another format.
@@ -131,66 +130,49 @@ def read_order(path, whole=True):
     except OSError as error:
         raise DataError(path, error.strerror or error, "runs of a parameter server leave one") from None
     try:
-        head, *entries = map(json.loads, data.splitlines()) if whole else _whole_lines(data)
+        head, *entries = read_lines(data[: data.rfind(b"\n") + 1])
         if head["format"] != FORMAT:
             raise DataError(path, f"is in format {head['format']}, and dsgd {dsgd.__version__} reads format {FORMAT}")
         end = entries.pop() if entries and isinstance(entries[-1], dict) and "end" in entries[-1] else None
-        if whole and end is None:
-            raise DataError(path, "is cut off: its last line is missing", "a run that was killed can be resumed first")
-        if end and (end["end"] != len(entries) or log(head, entries) != data):
-            raise DataError(path, "is damaged: its entries are not those that its last line was written for")
+        if end and log(head, entries) != data:
+            raise ValueError("its lines are not those that its last line was written for")
+        check_form(head, entries)
     except DataError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(path, f"is damaged ({type(error).__name__}: {error})") from None
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise DataError(path, f"is damaged, or no log of a run's order ({reason})") from None
+    if whole and not end:
+        raise DataError(
+            path,
+            "is cut off: its last line is missing",
+            "a run writes it when it ends; one that was killed can be resumed first",
+        )
     return head, entries
 
 
-def _whole_lines(data):
-    """The lines of a log that a run was killed over, without one that was cut off."""
-    return map(json.loads, data[: data.rfind(b"\n") + 1].splitlines())
-
-
-def settings(path, launched):
-    """{key: value} of the run that a log is of: what a replay does not have to be told again."""
-    head, _ = read_order(path)
-    values = {key: value for key, value in head["config"].items() if value is not None}
-    if launched:
-        return {key: value for key, value in values.items() if key not in ("compute", "network")}
-    return values | {"simulate": head["ranks"]}
-
-
-def read_replayed(job):
-    """(header, entries) of the log that a job replays, if it fits; None if it replays none.
+def read_lines(data):
+    """[value of each line] of JSON lines.
 
     Raises:
-        UsageError: it is of other data, other workers, or another algorithm.
+        ValueError: with the number of a line that is none.
     """
-    path, config = job.config.replay, asdict(job.config)
-    if not path:
-        return None
-    head, entries = read_order(path)
-    here, there = header(job), head["config"]
-    for what in ("workers", "data"):
-        if head[what] != here[what]:
-            raise UsageError(f"--replay {path}: it is of {what} {head[what]}, and this run has {here[what]}")
-    for key in FIXED:
-        if there.get(key) != config[key]:
-            raise UsageError(
-                f"--replay {path}: its {key} is {there.get(key)!r}, not {config[key]!r}; an order is of one"
-            )
-    if _order_of(there["algorithm"]) != _order_of(config["algorithm"]):
-        raise UsageError(
-            f"--replay {path}: it is of {there['algorithm']}, whose order is not that of {config['algorithm']}"
-        )
-    if not any("rest" in entry for entry in entries if isinstance(entry, dict)):
-        raise UsageError(f"--replay {path}: its run never came to rest, so that it has no end")
-    return head, entries
+    values = []
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError):
+            raise ValueError(f"line {number} is no JSON") from None
+    return values
 
 
-def _order_of(algorithm):
-    """What of an algorithm the order of its pushes depends on."""
-    from dsgd.algorithms import ALGORITHMS
-
-    name, values = parse(algorithm, ALGORITHMS, "algorithm", schema=lambda part: part.run)
-    return name, {key: value for key, value in values.items() if key not in PLACES}
+def check_form(head, entries):
+    """Raise ValueError unless the header has its facts, and each entry its four integers, or a name."""
+    for key, kind in FACTS.items():
+        if type(head[key]) is not kind:
+            raise ValueError(f"{key} {head[key]!r} in its first line")
+    for number, entry in enumerate(entries, 2):
+        numbers = entry if is_push(entry) else [entry["rest"], entry["step"], 0, 0]
+        least = (0, 0, 0, -1)
+        if len(numbers) != 4 or any(type(n) is not int or n < low for n, low in zip(numbers, least)):
+            raise ValueError(f"line {number} is {json.dumps(entry)[:80]}")

@@ -12,11 +12,12 @@ from dsgd.config import Config
 from dsgd.data import load
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
+from dsgd.follow import read_replayed
 from dsgd.mlp import MLP
 from dsgd.network import read_network
 from dsgd.objectives import Supervised
 from dsgd.optimizers import OPTIMIZERS
-from dsgd.order import read_replayed, text
+from dsgd.order import text
 from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
@@ -36,6 +37,8 @@ def prepare(config, backend, objective=None):
         UsageError, DataError: for what cannot be meant, or read.
     """
     check_backend(config, backend)
+    if config.trace and not config.output:
+        raise UsageError("--trace writes trace.json into the folder of the run; give --output")
     config = config.settle(backend.size)
     config.check_algorithm()
     name, options = config.parse_algorithm()
@@ -51,7 +54,8 @@ def prepare(config, backend, objective=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
-    if roles.pushes == 1 and not roles.synchronous and len(roles.owners) > 1 and is_layerwise(config.optimizer):
+    parts = roles.pushes == 1 and roles.owners_step and not roles.synchronous and len(roles.owners) > 1
+    if parts and is_layerwise(config.optimizer):
         raise UsageError(
             f"--optimizer {config.optimizer} needs whole layers, and no server sees a whole layer's push; use servers=1"
         )
@@ -71,6 +75,12 @@ def prepare(config, backend, objective=None):
             f"--compute {config.compute}: a rank of model-parallel computes parts of a gradient, which only flops can price"
         )
     steps = config.steps or config.epochs * sampler.steps_per_epoch
+    for what, count in ((f"the run has {steps} steps", steps), ("--checkpoint-every", config.checkpoint_every)):
+        if count % roles.every:
+            raise UsageError(
+                f"--algorithm {config.algorithm}: all workers come to rest after whole periods of {roles.every} steps, "
+                f"and {count} of {what} is no multiple"
+            )
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")
     faults.refuse_idle(steps, roles.workers)

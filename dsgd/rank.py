@@ -1,5 +1,6 @@
 """What one rank does in a run, the same in both worlds: start or restore, drive the algorithm, observe, save."""
 
+import json
 import os
 from functools import partial
 from typing import NamedTuple
@@ -67,8 +68,9 @@ class Rank:
         self.together = len(job.roles.owners) > 1  # whether x has to be put together from its owners
         epoch = job.sampler.steps_per_epoch
         self.norms = Norms(job.objective.layout, self.lo, self.hi)
-        optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
-        self.update = Update(optimizer, self.norms, config.clip_norm, config.l1, config.l2)
+        all_norms = Norms(job.objective.layout)
+        self.update = self._make_update(self.norms, all_norms)
+        self.local.update = self._make_update(all_norms)
         self.schedule = make_schedule(config.schedule, lr=job.lr, steps=job.steps, warmup=config.warmup_steps)
         self.progress = Progress(
             config.log_every or epoch, self.schedule, config.tolerance, config.patience, config.stop_on_divergence
@@ -78,6 +80,12 @@ class Rank:
         else:
             self.state = State(job.objective.start(config.seed, comm.dtype)[self.lo : self.hi])
         self.recorder = job.recorder if comm.rank == 0 else None
+
+    def _make_update(self, norms, all_norms=None):
+        """An Update as the configuration says."""
+        config = self.job.config
+        optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
+        return Update(optimizer, norms, config.clip_norm, config.l1, config.l2, all_norms)
 
     def run(self):
         """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...], ...}, None elsewhere."""
@@ -207,13 +215,14 @@ class Rank:
             }
             arrays = join(parts, self.job.roles.owners, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
+            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
-            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
         counted = [self.comm.sent.messages, self.comm.sent.bytes, self.local.computed, os.getpid(), self.comm.clock()]
         ranks = self.observer.gather(np.array(counted, np.float64).view(np.uint8))
+        logs = self._logs() if self.job.config.trace else None
         broken = np.array([not np.isfinite(self.state.x).all()], np.float64)
         if self.observer.allreduce(broken)[0]:
             raise self._agreed(
@@ -231,4 +240,17 @@ class Rank:
         self.recorder.finish()
         ranks = [numbers.view(np.float64) for numbers in ranks]
         clock = max(numbers[4] for numbers in ranks)
-        return {"x": np.array(x), "ranks": ranks, "step": self.state.t, "clock": float(clock), "ended_by": ended_by}
+        return {
+            "x": np.array(x),
+            "ranks": ranks,
+            "step": self.state.t,
+            "clock": float(clock),
+            "ended_by": ended_by,
+            "logs": logs,
+        }
+
+    def _logs(self):
+        """[what each rank noted] on rank 0, for the timeline."""
+        packed = json.dumps(self.comm.log.pack()).encode()
+        logs = self.observer.gather(np.frombuffer(packed, np.uint8))
+        return logs and [json.loads(log.tobytes()) for log in logs]

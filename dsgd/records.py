@@ -7,7 +7,7 @@ from pathlib import Path
 from dsgd.errors import DataError, UsageError
 
 METRICS, SUMMARY, MODEL, MANIFEST = "metrics.jsonl", "summary.json", "model.json", "manifest.json"
-COMPARISON, ORDER = "comparison.json", "order.jsonl"
+COMPARISON, ORDER, TRACE = "comparison.json", "order.jsonl", "trace.json"
 CHECKPOINTS = ["checkpoint.npz", "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
 SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
 

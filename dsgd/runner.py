@@ -12,10 +12,11 @@ from dsgd.command import say
 from dsgd.config import Config
 from dsgd.errors import UsageError
 from dsgd.folder import start_folder
+from dsgd.follow import settings
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
-from dsgd.order import settings
-from dsgd.records import METRICS, ORDER, SUMMARY, write_json
+from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
+from dsgd.trace import encode, make_events
 
 
 @dataclass
@@ -106,6 +107,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
                     reduction=config.reduction,
                     faults=job.faults,
                     debug=config.debug_collectives,
+                    trace=config.trace,
                     **clock,
                 )
                 if own_backend:
@@ -164,6 +166,8 @@ def finish(job, backend, done, startup):
         disk.attempt(METRICS, recorder.records.write, done["step"], last=True)
         disk.attempt(ORDER, job.order.finish, done["step"], last=True)
         disk.attempt(SUMMARY, lambda: write_json(job.folder / SUMMARY, summary), done["step"], last=True)
+    if config.trace:
+        write_timeline(job, backend, done)
     trace = backend.world.trace if backend.virtual else None
     rows, unsaved = recorder.records.rows, disk.verdict()
     result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, job.order.entries, unsaved)
@@ -177,3 +181,16 @@ def finish(job, backend, done, startup):
                 say(f"{job.folder / 'convergence.png'} was not drawn: {error.strerror or error}")
         seconds["plot"] = recorder.seconds["plot"]
     return result
+
+
+def write_timeline(job, backend, done):
+    """trace.json of all ranks; what did not fit is told of."""
+    facts = {"algorithm": job.config.algorithm, "backend": backend.name, "clock error (s)": backend.clock_error}
+    facts["first step"] = job.restored[1]["step"] + 1 if job.restored else 1
+    text = encode(make_events(done["logs"], job.roles), facts)
+    job.recorder.disk.attempt(TRACE, lambda: write_text(job.folder / TRACE, text), done["step"], last=True)
+    if any(log["full"] for log in done["logs"]):
+        calls = sum(len(log["records"]) for log in done["logs"])
+        say(
+            f"{job.folder / TRACE} does not reach the end of the run: {calls} calls are all it holds; trace fewer steps"
+        )

@@ -32,7 +32,9 @@ def main(argv, backend=None):
     config = config.settle(backend.size if backend else max(1, config.simulate))
     if not config.output and not config.resume:
         config = replace(config, output=f"runs/*-{config.algorithm.partition(':')[0]}")  # * becomes a number
-    wish, restore_signals = stop_on_signal(launched=backend is not None)
+    wish, restore_signals = [], lambda: None
+    if not config.replay:  # which is made in one go
+        wish, restore_signals = stop_on_signal(launched=backend is not None)
     try:
         result = run(config, backend=backend, wish=wish, announce=announce if first and not config.quiet else None)
     finally:
@@ -92,8 +94,14 @@ def stop_on_signal(launched):
 
 def announce(job, backend):
     """The first lines: what is trained, where, how; and what an asynchronous step size means."""
+    from dsgd.follow import changes
+    from dsgd.order import is_push
+
     config, workers = job.config, len(job.roles.workers)
     classes = job.objective.data.classes
+    if job.replayed:
+        changed = "; ".join(changes(job)) or "nothing changed"
+        print(f"in the order of {config.replay}, {sum(map(is_push, job.replayed[1]))} pushes: {changed}", flush=True)
     if not job.roles.synchronous:
         print(f"asynchronous: {step_of(job)}", flush=True)
     if config.faults:

@@ -22,7 +22,7 @@ class Update:
 
     Args:
         optimizer: of OPTIMIZERS.
-        norms: norms.Norms of the range.
+        norms: norms.Norms of the range.  all_norms: of all of x, where a gradient is clipped before it is cut into ranges.
         clip_norm: c, the largest norm that an averaged gradient may have; 0 for any.
         l1, l2: λ₁, λ₂.
 
@@ -32,8 +32,9 @@ class Update:
             if there was none.
     """
 
-    def __init__(self, optimizer, norms, clip_norm=0.0, l1=0.0, l2=0.0):
+    def __init__(self, optimizer, norms, clip_norm=0.0, l1=0.0, l2=0.0, all_norms=None):
         self.optimizer, self.norms, self.clip_norm = optimizer, norms, clip_norm
+        self.all_norms = all_norms or norms
         self.l1, self.l2 = l1, l2
         self.watch, self.sums = False, None
         self._changed = None  # memory for a gradient that is not the average any more
@@ -92,8 +93,8 @@ class Update:
             self._changed = namespace(g).zeros_like(g)
         return self._changed
 
-    def clip(self, g, among=None, out=None):
-        """g (n,) itself if its norm is within clip_norm, else c/‖g‖ g, in `out` or in memory that is kept."""
+    def clip(self, g, among=None):
+        """g (n,) itself if its norm is within clip_norm, else c/‖g‖ g, in memory that is kept."""
         if not (self.clip_norm or self.watch):
             return g
         sums = self.norms.sums(g)
@@ -101,7 +102,16 @@ class Update:
             self.sums = sums
         if not self.clip_norm:
             return g
-        factor = self.clip_norm / (self.norms.norm(self.norms.whole(sums, among)) + SMALL)
+        factor = self._factor(self.norms, self.norms.whole(sums, among))
         if factor >= 1:
             return g
-        return namespace(g).multiply(g, factor, out=self._memory(g) if out is None else out)
+        return namespace(g).multiply(g, factor, out=self._memory(g))
+
+    def clip_own(self, g):
+        """Clip a worker's own gradient g, all (n,) of it, in place, before it is cut into ranges."""
+        if self.clip_norm and (factor := self._factor(self.all_norms, self.all_norms.sums(g))) < 1:
+            namespace(g).multiply(g, factor, out=g)
+
+    def _factor(self, norms, sums):
+        """c/‖g‖, from the sums of squares of all segments of g."""
+        return self.clip_norm / (norms.norm(sums) + SMALL)

@@ -9,11 +9,13 @@ from dsgd import errors
 from dsgd.command import say
 from dsgd.errors import DsgdError, UsageError
 from dsgd.mpi.activity import ACTIVITY
+from dsgd.mpi.clock import common_clock
 from dsgd.mpi.comm import MPIComm
 from dsgd.mpi.debug import CheckedComm
 from dsgd.mpi.late import LateComm
 from dsgd.mpi.waiting import crowded
 from dsgd.mpi.watchdog import Watchdog
+from dsgd.traced import Log, Room, Traced
 
 
 class MPIBackend:
@@ -83,11 +85,14 @@ class MPIBackend:
         """Give the communicator back; every rank calls this."""
         self._comm.free()
 
-    def run(self, main, *, roles, dtype, start, reduction, faults, debug):
+    def run(self, main, *, roles, dtype, start, reduction, faults, debug, trace):
         """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere."""
-        kind = communicator(faults, self._world.rank, debug)
+        kind = communicator(faults, self._world.rank, debug, trace)
         comm = kind(self._world.Dup(), roles, dtype, reduction, crowded=self._crowded)
         observer = MPIComm(self._world.Dup(), roles, dtype, crowded=self._crowded)
+        if trace:
+            clock, self.clock_error = common_clock(self._comm)
+            comm.note_to(Log(clock, Room()))
         result = main(comm, observer)
         comm.free()  # not when a rank failed: this waits for all of them
         observer.free()
@@ -95,8 +100,8 @@ class MPIBackend:
         return result
 
 
-def communicator(faults, rank, debug):
-    """The class of the algorithm's communicator: MPIComm, and only if they are asked for checks and faults."""
+def communicator(faults, rank, debug, trace):
+    """The class of the algorithm's communicator: MPIComm, and only if they are asked for notes, checks and faults."""
     slowness, lateness = faults.slowness(rank), faults.delay(rank)
-    kinds = (CheckedComm,) * debug + (LateComm,) * (slowness > 1 or lateness > 0)
-    return type("Comm", kinds, {"slowness": slowness, "lateness": lateness}) if kinds else MPIComm
+    kinds = (Traced,) * trace + (CheckedComm,) * debug + (LateComm,) * (slowness > 1 or lateness > 0)
+    return type("Comm", (*kinds, MPIComm), {"slowness": slowness, "lateness": lateness}) if kinds else MPIComm

@@ -13,7 +13,7 @@ from dsgd.errors import CollectiveMismatch, user_line
 from dsgd.mpi.activity import noting
 from dsgd.mpi.comm import MPIComm
 
-BACKEND = ("dsgd.mpi.", "dsgd.collectives")  # modules that no user wrote
+BACKEND = ("dsgd.mpi.", "dsgd.collectives", "dsgd.traced")  # modules that no user wrote
 COLLECTIVES = ("bcast", "reduce", "allreduce", "reduce_scatter", "gather", "allgather", "scatter", "alltoall")
 COLLECTIVES += ("barrier", "split")
 

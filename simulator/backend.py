@@ -14,6 +14,7 @@ class SimulatorBackend:
 
     virtual = True  # whether the clock is
     main = True  # whether this process hosts rank 0
+    clock_error = 0.0
 
     def __init__(self, size, name="simulator", **options):
         self.size, self.name, self.processes = size, name, 1
@@ -37,9 +38,9 @@ class SimulatorBackend:
         """Nothing to watch: ranks that wait for each other for ever are found at once, in virtual time."""
         return nullcontext()
 
-    def run(self, main, *, roles, dtype, start, reduction, faults, debug, network, timing):
+    def run(self, main, *, roles, dtype, start, reduction, faults, debug, trace, network, timing):
         """main(comm, observer) on every rank; returns rank 0's result.   debug: collectives are compared always"""
         facts = dict(roles=roles, dtype=dtype, start=start, reduction=reduction, faults=faults)
-        facts |= dict(network=network, timing=timing)
+        facts |= dict(network=network, timing=timing, timeline=trace)
         self.world = World(self.size, **facts | self._options)
         return self.world.run(lambda rank: main(self.world.comm(rank), self.world.observer(rank)))[0]

@@ -18,8 +18,15 @@ from dsgd.simulator.network import Card
 from dsgd.simulator.tasks import CARRIERS, Raise
 from dsgd.simulator.transport import Transport
 from dsgd.timing import make_timing
+from dsgd.traced import Log, Room, Traced
 
-BACKEND = ("dsgd.simulator.", "dsgd.collectives", "dsgd.local", "threading")  # modules that no user wrote
+BACKEND = (
+    "dsgd.simulator.",
+    "dsgd.collectives",
+    "dsgd.local",
+    "dsgd.traced",
+    "threading",
+)  # modules that no user wrote
 
 
 class World:
@@ -35,6 +42,7 @@ class World:
         trace: keep every effect in `trace`, a list of (time, effect).
         start: virtual time at which the ranks start, s.
         faults: faults.Faults, of which the world has those of time and messages (see transport.py); None for none.
+        timeline: whether the communicators note what their ranks do (see traced.py).
         reduction: "tree", the written order, or how else the ranks all-reduce: a name in collectives.REDUCTIONS.
     """
 
@@ -50,6 +58,7 @@ class World:
         carrier="greenlet",
         check=False,
         trace=False,
+        timeline=False,
         start=0.0,
         reduction="tree",
         faults=None,
@@ -60,7 +69,7 @@ class World:
         self.kernel = Kernel(start, shuffle)
         self.cards = [Card(start) for _ in range(size)]
         self.pool = Pool(np.empty)
-        self.trace = [] if trace else None
+        self.trace, self.timeline = [] if trace else None, Room() if timeline else None
         self.check, self.faults = check, faults or Faults()
         self.transport = Transport(self) if self.faults.of(*NETWORK) else None  # without faults nothing needs one
         self.tasks = [None] * size
@@ -72,7 +81,10 @@ class World:
     def comm(self, rank):
         """The communicator of one rank."""
         kind = LossyComm if self.transport else SimComm
-        return kind(self._everyone, rank, self.roles, self._reduction)
+        if not self.timeline:
+            return kind(self._everyone, rank, self.roles, self._reduction)
+        comm = type(kind.__name__, (Traced, kind), {})(self._everyone, rank, self.roles, self._reduction)
+        return comm.note_to(Log(comm.clock, self.timeline))
 
     def observer(self, rank):
         """For watching and saving a run: no network time and no trace, only that the ranks wait for each other."""

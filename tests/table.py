@@ -70,7 +70,9 @@ def run_row(row, backend=None):
         if resume_at:
             with stop_wished_in(resume_at):
                 stopped = run(backend=backend, **row)
-            assert stopped is None or stopped.summary["steps"] == resume_at, stopped.summary
+            late = "consistency" in row["algorithm"]  # its workers are not all in this step
+            steps = stopped.summary["steps"] if stopped else resume_at
+            assert steps == resume_at or late and 0 < steps < row["steps"], stopped.summary
             row["resume"] = True
         result = run(backend=backend, **row)
     return result and outcome(result)

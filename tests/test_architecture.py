@@ -26,11 +26,12 @@ MAY_IMPORT_ONLY = {
     "dsgd.layout": "math",
     "dsgd.layers": "dsgd.arrays math typing",
     "dsgd.mlp": "dsgd.arrays dsgd.layers dsgd.layout dsgd.specs numpy math typing copy",
-    "dsgd.plots": "dsgd.plots dsgd.records matplotlib stdlib",
+    "dsgd.plots": "dsgd.plots dsgd.order dsgd.records dsgd.timeline matplotlib stdlib",
+    "dsgd.timeline": "stdlib",
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",
-    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.network dsgd.pool dsgd.timing numpy greenlet stdlib",
-    "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool numpy mpi4py cupy stdlib",
+    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.network dsgd.pool dsgd.timing dsgd.traced numpy greenlet stdlib",
+    "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool dsgd.traced numpy mpi4py cupy stdlib",
 }
 MAY_NOT_IMPORT = {
     **dict.fromkeys(("dsgd.mlp", "dsgd.layers", "dsgd.layout", "dsgd.arrays"), "dsgd.comm dsgd.collectives dsgd.costs"),

@@ -165,6 +165,7 @@ def test_nothing_is_left_to_compare_where_all_diverge():
         (["--simulate", "4"], "--simulate is not for a comparison: all runs are simulated; --workers N"),
         (["--algorithm", "dsgd"], "--algorithm is not for a comparison: name the algorithms without a flag"),
         (["--resume"], "--resume is not for a comparison: a comparison starts anew"),
+        (["--trace"], "--trace is not for a comparison: a timeline is of one run"),
         (["--config", "given.toml"], "--algorithm is not for a comparison"),
         (["--workers", "0"], "--workers 0 must be at least 1"),
         (["--workers", "four"], "--workers=four is not a whole number"),

@@ -19,7 +19,7 @@ CHANGED = dict(
     schedule="cosine:eta_min=1e-6", warmup_steps=3, lr_scaling="linear", clip_norm=2.5, tolerance=0.01, patience=3, algorithm="parameter-server:servers=2", simulate=4, threads=2,
     compute="pareto:mean=1e-3,alpha=2.5,stragglers=0.1", network="uniform:jitter=1e-5",
     timeout=2.5, debug_collectives=True, check_replicas=3, stop_on_divergence=2, faults="kill:rank=1,step=2; drop:p=0.1",
-    output='runs/"a\\b" é 😀', checkpoint_every=5, log_every=6, quiet=True, no_plot=True,
+    output='runs/"a\\b" é 😀', checkpoint_every=5, log_every=6, quiet=True, no_plot=True, trace=True,
 )  # fmt: skip
 
 
@@ -242,7 +242,7 @@ def test_the_number_of_ranks_settles_the_rest():
 
 
 def test_the_identity_leaves_out_what_a_resumed_run_may_change():
-    free = dict(epochs=99, steps=5, simulate=3, output="x", resume=True, quiet=True, no_plot=True)
+    free = dict(epochs=99, steps=5, simulate=3, output="x", resume=True, quiet=True, no_plot=True, trace=True)
     free |= dict(timeout=1.0, debug_collectives=True, check_replicas=2, faults="kill:rank=0,step=3")
     assert Config(**free).digest() == Config().digest()
     for key, value in CHANGED.items():

@@ -19,6 +19,8 @@ RUNS = {
     "dsgd": {"algorithm": "dsgd"},
     "parameter-server": {"algorithm": "parameter-server"},
     "parameter-server-asp": {"algorithm": "parameter-server:consistency=asp"},
+    "downpour": {"algorithm": "downpour:push=1,fetch=2", "steps": 4},
+    "easgd": {"algorithm": "easgd:tau=2", "steps": 4},
     "grouped": {"algorithm": "grouped", "simulate": 4},  # a group of two and one of one
     "model-parallel": {"algorithm": "model-parallel", "hidden": "8,8"},  # a layer for each rank
 }

@@ -216,8 +216,8 @@ def test_model_parallel_is_sgd_on_digits(ranks):
 
 @pytest.mark.parametrize("servers", [1, 2])
 def test_asynchronous_with_one_worker_is_sgd(servers):
-    result = trained(f"parameter-server:servers={servers},consistency=asp", servers + 1)
-    assert same_bits(result, trained("sgd", 1))
+    for algorithm in (f"parameter-server:servers={servers},consistency=asp", f"downpour:servers={servers}"):
+        assert same_bits(trained(algorithm, servers + 1), trained("sgd", 1))
 
 
 @pytest.mark.parametrize("servers", [1, 2])
@@ -226,6 +226,16 @@ def test_an_asynchronous_worker_clips_its_push(servers):
     asp = f"parameter-server:servers={servers},consistency=asp"
     flags = WIDE | dict(steps=30, clip_norm=0.05, dropout=0.2, l2=0.01)
     assert same_bits(dsgd.run(**flags, algorithm=asp, simulate=servers + 1), dsgd.run(**flags, algorithm="sgd"))
+
+
+def test_a_worker_that_is_a_server_clips_its_push_whole(tmp_path):
+    """And not by the norm of the key range that it serves."""
+    flags = WIDE | dict(steps=30, clip_norm=0.05, no_plot=True)
+    for algorithm in ("parameter-server:consistency=asp", "downpour:push=2,fetch=2", "easgd"):
+        run = str(tmp_path / algorithm[:4])
+        apart = dsgd.run(**flags, algorithm=algorithm, simulate=4, output=run)
+        places = ",colocated=true" if ":" in algorithm else ":colocated=true"
+        assert same_bits(apart, dsgd.run(replay=run, algorithm=algorithm + places, simulate=3))
 
 
 def test_asynchronous_with_several_workers_is_not_bsp():

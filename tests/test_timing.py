@@ -10,7 +10,7 @@ import pytest
 import dsgd
 from dsgd.config import Config
 from dsgd.errors import DataError, UsageError
-from dsgd.order import settings
+from dsgd.follow import settings
 from dsgd.prepare import check_backend
 from dsgd.simulator import World, simulate
 from dsgd.timing import COMPUTE, make_timing, parse_compute, read_seconds

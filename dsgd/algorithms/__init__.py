@@ -7,12 +7,24 @@ once a step.  It has options of its own as keyword-only parameters with a defaul
 from typing import NamedTuple
 
 from dsgd.algorithms.data_parallel import data_parallel
+from dsgd.algorithms.downpour import ahead, downpour, downpour_roles
 from dsgd.algorithms.dsgd import dsgd
+from dsgd.algorithms.easgd import easgd, elastic_roles, exchanges
 from dsgd.algorithms.grouped import grouped, one_server
 from dsgd.algorithms.model_parallel import layers_in_order, model_parallel
-from dsgd.algorithms.parameter_server import is_synchronous, parameter_server, servers_and_workers
+from dsgd.algorithms.parameter_server import (
+    consistency_model,
+    is_synchronous,
+    parameter_server,
+    servers_and_workers,
+)
 from dsgd.algorithms.roles import centralised, everyone_works
 from dsgd.algorithms.sgd import sgd
+
+
+def never(**options):
+    """Whether all ranks make each step together."""
+    return False
 
 
 class Algorithm(NamedTuple):
@@ -21,13 +33,18 @@ class Algorithm(NamedTuple):
     sums: str = "allreduce"  # how it sums over workers: allreduce, reduce or none; this decides what --reduction may be
     replicas: bool = True  # whether all workers hold the same x after a step
     synchronous: object = lambda **options: True  # (**options) -> whether all ranks make each step together
+    model: object = None  # (workers, **options) -> consistency.Model of its servers
 
 
 ALGORITHMS = {
     "sgd": Algorithm(sgd, centralised, sums="none"),
     "data-parallel": Algorithm(data_parallel),
     "dsgd": Algorithm(dsgd, sums="reduce"),
-    "parameter-server": Algorithm(parameter_server, servers_and_workers, sums="none", synchronous=is_synchronous),
+    "parameter-server": Algorithm(
+        parameter_server, servers_and_workers, sums="none", synchronous=is_synchronous, model=consistency_model
+    ),
+    "downpour": Algorithm(downpour, downpour_roles, sums="none", synchronous=never, model=ahead),
+    "easgd": Algorithm(easgd, elastic_roles, sums="none", synchronous=never, model=exchanges),
     "grouped": Algorithm(grouped, one_server),
     "model-parallel": Algorithm(model_parallel, layers_in_order, sums="none", replicas=False),
 }

@@ -25,6 +25,8 @@ class Model(NamedTuple):
         synchronous: all ranks stand still after every update.
         cancel: late workers abandon their gradient when the update is made.
         pairwise: the release looks at single workers' clocks, and not at the slowest alone.
+        gradients: of a worker in each of its pushes.  pushes: of a worker for each of its pulls.
+        exchange: each push follows a pull, the first one too, and all workers make as many.
     """
 
     collect: int
@@ -33,6 +35,9 @@ class Model(NamedTuple):
     synchronous: bool = False
     cancel: bool = False
     pairwise: bool = False
+    gradients: int = 1
+    pushes: int = 1
+    exchange: bool = False
 
     @property
     def averages(self):

@@ -5,8 +5,8 @@
     a pull waits      → it is answered as soon as the model releases the worker, and the budget has a push for it
     all pulls wait    → update with what there is, or stand still: a cut, where a run can be saved, or end
 
-A run has N · steps pushes (steps updates, if they are rounds; steps pushes of each worker, if they are clocks); between
-two cuts there are as many as `--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
+A run has N · steps pushes (steps updates, if they are rounds; steps pushes of each worker, if they are clocks; fewer, if a
+push has several gradients); between two cuts there are as many as `--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
 
 Reference: Li et al. 2014 (OSDI), section 3.5, tasks wait for those they depend on, at the server.
 Exact when: the order of arrival is the same: then the actions are the same.
@@ -31,11 +31,12 @@ class Decider:
     """
 
     def __init__(self, local, model, workers, *, between, steps, own, t):
-        self.local, self.model, self.between, self.steps = local, model, between, steps
+        self.local, self.model = local, model
+        self.between, self.steps = (count // (model.gradients * model.pushes) for count in (between, steps))
         # pushes of each worker that were handled
         self._clocks = own.setdefault("clocks", np.full(workers, t))
         self.clocks = dict(enumerate(self._clocks.tolist()))
-        self.unit = workers if model.of == "any" else 1
+        self.unit = workers * model.pushes if model.of == "any" else 1
         self.actions, self.undecided, self.groups = deque(), deque(), {}
         self.stopping = False
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
@@ -59,10 +60,10 @@ class Decider:
         return self.actions.popleft() if self.actions else None
 
     def _start(self, server):
-        """All workers start, each with a push that is granted."""
+        """All workers start, each with the pushes that one pull grants."""
         done = self._done(server)
         self.goal = min((done // self.unit // self.between + 1) * self.between, self.steps) * self.unit
-        self.granted = server.handled + len(self.clocks)
+        self.granted = server.handled + len(self.clocks) * self.model.pushes
 
     def _done(self, server):
         return server.handled if self.model.of == "any" else server.version
@@ -71,7 +72,7 @@ class Decider:
         if self.undecided:
             return self._sort(server, *self.undecided.popleft())
         for worker in self._released(server):
-            self.granted += 1
+            self.granted += self.model.pushes
             self.actions.append((ANSWER, worker, 0, 0))
         if self.actions or not self._quiet(server):
             return
@@ -119,8 +120,8 @@ class Decider:
         if not self.stopping:
             self.stopping = True
             begun = self.granted if self.model.of == "any" else server.version + 1
-            if self.model.of == "clock":
-                begun = max(n + (worker not in server.waiting) for worker, n in self.clocks.items())
+            if self.model.of == "clock" or self.model.exchange:
+                begun = max(n + (worker not in server.waiting) for worker, n in self.clocks.items()) * self.unit
             self.goal = min(self.goal, -(-begun // self.unit) * self.unit)
 
     def _released(self, server):
@@ -135,6 +136,7 @@ class Decider:
         now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw)
         for worker in waiting:
             begun = {"round": server.version, "clock": self.clocks[worker], "any": self.granted}[self.model.of]
+            begun = self.clocks[worker] * self.unit if self.model.exchange else begun
             if begun < self.goal and self.model.release(worker, now):
                 yield worker
 

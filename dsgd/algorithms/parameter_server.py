@@ -10,7 +10,8 @@ a pull is answered, is `consistency`, with its own options (consistency.py); all
 every `--checkpoint-every` steps, bsp after each: then everyone holds the same version, and a run can be saved, or end.
 
 Where an update is an average, the average is clipped; norms are over all of x, and the servers tell each other those
-of their ranges.  Where each push is an update, each worker clips its own.
+of their ranges.  Where each push is an update, each worker clips its own.  A push that is late is applied as it is, or as
+`staleness` says (staleness.py).
 
 Reference: Li et al. 2014 (OSDI), "Scaling distributed machine learning with the parameter server".
 Exact when: bsp is data-parallel on as many workers, to the bit, for any S; asp with one worker is sgd.
@@ -24,6 +25,7 @@ from dsgd.algorithms.consistency import choose_model
 from dsgd.algorithms.decide import Decider
 from dsgd.algorithms.replay import actions
 from dsgd.algorithms.server import PARAMETERS, PULL, PUSH, REST, Server, Told
+from dsgd.algorithms.staleness import check_staleness, make_correction
 from dsgd.comm import Header, Roles
 from dsgd.layout import BLOCK, cut
 from dsgd.state import ALONE, HEAD
@@ -31,8 +33,12 @@ from dsgd.state import ALONE, HEAD
 NOTHING = np.empty(0, np.uint8)  # what a pull carries
 
 
-def servers_and_workers(size, objective, *, servers=1, colocated=False, consistency="bsp", **dials):
-    """Ranks 0 … S − 1 serve one key range each, the others work; with `colocated` every rank does both."""
+def place(size, objective, servers, colocated):
+    """(workers, owners): ranks 0 … S − 1 serve one key range each, the others work; with `colocated` every rank does both.
+
+    Raises:
+        ValueError: why that cannot be.
+    """
     n = objective.layout.size
     if servers < 1:
         raise ValueError(f"servers={servers}: somebody has to hold the parameters; at least 1")
@@ -45,13 +51,35 @@ def servers_and_workers(size, objective, *, servers=1, colocated=False, consiste
         )
     if not colocated and servers >= size:
         raise ValueError(f"{servers} servers of {size} ranks leave no worker: start at least {servers + 1} ranks")
-    workers = tuple(range(0 if colocated else servers, size))
-    model = choose_model(consistency, len(workers), **dials)
+    return tuple(range(0 if colocated else servers, size)), tuple((s, *ends) for s, ends in enumerate(cut(n, servers)))
+
+
+def servers_and_workers(
+    size,
+    objective,
+    *,
+    servers=1,
+    colocated=False,
+    consistency="bsp",
+    staleness="ignore",
+    compensation=None,
+    **dials,
+):
+    """Who serves which key range, and who works: see place."""
+    workers, owners = place(size, objective, servers, colocated)
+    model = consistency_model(len(workers), consistency=consistency, **dials)
+    check_staleness(model, staleness, compensation)
     if model.cancel and colocated:
         raise ValueError("cancel=true with colocated=true: a server must not be interrupted; leave one of them out")
-    owners = tuple((s, lo, hi) for s, (lo, hi) in enumerate(cut(n, servers)))
     pushes = len(workers) if model.synchronous else model.collect
-    return Roles(workers, owners, tuple(range(servers)), synchronous=model.synchronous, pushes=pushes)
+    return Roles(workers, owners, tuple(range(len(owners))), synchronous=model.synchronous, pushes=pushes)
+
+
+def consistency_model(
+    workers, *, consistency, servers=1, colocated=False, staleness="ignore", compensation=None, **dials
+):
+    """The consistency.Model of these options of parameter-server."""
+    return choose_model(consistency, workers, **dials)
 
 
 def is_synchronous(*, consistency, **_):
@@ -76,6 +104,8 @@ def parameter_server(
     n: int = ...,
     sample: int = ...,
     cancel: bool = ...,
+    staleness: str = "ignore",
+    compensation: float = ...,
 ):
     """Servers serve, workers work."""
     clock = len(comm.workers)
@@ -86,11 +116,13 @@ def parameter_server(
     server = None
     if serves:
         update = partial(optimizer.step, among=among) if model.averages else optimizer.step_clipped
-        server = Server(comm, local, state, model, source(comm, local, state, model, steps), update, schedule)
+        correction = make_correction(staleness, compensation, HEAD if comm.rank == comm.servers[0] else 0)
+        actions = source(comm, local, state, model, steps)
+        server = Server(comm, local, state, model, actions, update, schedule, correction)
     if works:
         yield from _work(comm, local, state, optimizer, model, server, steps)
     else:
-        yield from _serve(comm, state, server, steps)
+        yield from serve(comm, state, server, steps)
 
 
 def source(comm, local, state, model, steps):
@@ -103,7 +135,7 @@ def source(comm, local, state, model, steps):
     return Decider(local, model, len(comm.workers), between=between, steps=steps, own=state.own, t=state.t)
 
 
-def _serve(comm, state, server, steps):
+def serve(comm, state, server, steps):
     """From one cut to the next; all ranks start together, so that a run that is resumed there goes on in the same order."""
     while state.t < steps:
         if not server.model.synchronous:
@@ -118,11 +150,9 @@ def _serve(comm, state, server, steps):
 
 def _work(comm, local, state, optimizer, model, server, steps):
     """Pull, compute, push.  The first pull is the start of the run: every worker has the same version of x."""
-    ranges = cut(local.objective.layout.size, len(comm.servers))
-    keys = [slice(HEAD + lo if s else 0, HEAD + hi) for s, (lo, hi) in enumerate(ranges)]
     pushes = state.own.setdefault("pushes", np.array([state.t]))
     version = state.own.setdefault("version", np.array([state.t]))
-    x = np.concatenate(comm.allgather(state.x)) if server else state.x
+    x = at_rest(comm, state, server)
     while state.t < steps:
         if not model.synchronous:
             comm.barrier()
@@ -134,22 +164,20 @@ def _work(comm, local, state, optimizer, model, server, steps):
             new = comm.irecv(comm.servers[0]) if model.cancel else None
             g = local.gradient(x if server else state.x, t, scale=1 / m, unless=new)
             sending = []
-            if g is not None:  # push: to each server its key range, to the first with the four numbers in front
+            if g is not None:
                 if not model.averages:
-                    optimizer.clip(g[HEAD:], out=g[HEAD:])
+                    optimizer.clip_own(g[HEAD:])
                 g = comm.copy(g) if model.cancel else g
                 header = Header(int(version[0]), t, int(pushes[0]))
-                sending = [comm.isend(g[key], s, PUSH, header._replace(range=s)) for s, key in enumerate(keys)]
+                sending = push(comm, g, header)
                 comm.send(NOTHING, comm.servers[0], PULL, header)
                 pushes[0] += 1
             # pull
-            replies = yield from _pull(comm, server, len(keys), new)
+            packet, header, tag = yield from pull(comm, server, new)
             if not model.cancel:  # all servers have answered, so they have the pushes
                 for request in sending:
                     request.wait()
-            first = replies[comm.servers[0]]
-            tag, version[0], state.t = first.tag, first.header.version, first.header.step
-            packet = first.data if len(keys) == 1 else np.concatenate([replies[s].data for s in comm.servers])
+            version[0], state.t = header.version, header.step
             x = state.agree(packet) if tag == REST and not server else packet[HEAD:]
             if not server:
                 state.x = x
@@ -161,14 +189,31 @@ def _work(comm, local, state, optimizer, model, server, steps):
         yield
 
 
-def _pull(comm, server, servers, new):
-    """{server: its Message}, of all of them; a worker that is a server, too, serves until they are there."""
+def at_rest(comm, state, server):
+    """x (n,), while all ranks stand still."""
+    return np.concatenate(comm.allgather(state.x)) if server else state.x
+
+
+def push(comm, packet, header):
+    """[request] of sending each server its key range of a packet (4 + n,), the first one with the four numbers."""
+    ranges = enumerate(cut(len(packet) - HEAD, len(comm.servers)))
+    keys = [slice(HEAD + lo if s else 0, HEAD + hi) for s, (lo, hi) in ranges]
+    return [comm.isend(packet[key], s, PUSH, header._replace(range=s)) for s, key in enumerate(keys)]
+
+
+def pull(comm, server, new=None):
+    """(packet, header, tag) of the servers' answer to a pull; a worker that is a server, too, serves until it is there.
+
+    new: an irecv of the first server's.
+    """
     replies = {comm.servers[0]: new.wait()} if new else {}
-    while len(replies) < servers:
+    while len(replies) < len(comm.servers):
         message = comm.recv()
         if message.tag in (PARAMETERS, REST):
             replies[message.source] = message
         else:
             server.hear(message)
             yield from server.act()
-    return replies
+    first = replies[comm.servers[0]]
+    packet = first.data if len(replies) == 1 else np.concatenate([replies[s].data for s in comm.servers])
+    return packet, first.header, first.tag

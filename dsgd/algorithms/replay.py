@@ -1,9 +1,10 @@
 """From the log of a run to the actions that repeat it.
 
-    [worker, push, pulled, into] …      →      take … take, update, answer …, stand
+    [worker, push, pulled, into] …      →      answer …, take … take, update, answer …, stand
 
 A push that was computed on version v was pulled while v was there: once v is made, those workers are answered whose
-next push has pulled = v, before anything else happens.
+next push has pulled = v, before anything else happens.  When all workers stood still they have one version and need no
+answer: each computes on it.
 
 Reference: Lamport 1978 (CACM 21), "Time, clocks, and the ordering of events in a distributed system".
 Exact when: always: the parameters are those of the run that the log is of, to the bit.
@@ -20,43 +21,56 @@ def actions(entries, model, workers, steps):
     Args:
         model: consistency.Model.  workers: N.  steps: of the whole run; a log may end before.
     """
-    pulled = {worker: deque() for worker in range(workers)}  # the versions that a worker's pushes are computed on
-    for entry in entries:
-        if isinstance(entry, list):
-            pulled[entry[0]].append(entry[2])
-    result = []
-    _begin(pulled, 0)
-    result += _answers(pulled, 0, model)
-    for entry, following in zip(entries, [*entries[1:], None]):
-        if isinstance(entry, dict):
-            if "rest" in entry:
-                result.append((STAND, 0, 0, int(following is None and entry["step"] < steps)))
-                _begin(pulled, entry["rest"])
-                result += _answers(pulled, entry["rest"], model)
-            continue
-        worker, push, version, into = entry
-        key = version if model.of == "round" else push
-        if into > 0:
+    result, version = [], 0
+    for pushes, rest in parts(entries):
+        if model.cancel:  # it depends on the moment whether there is a late push at all
+            pushes = [push for push in pushes if push[3] > 0]
+        pulled = _pulled(pushes, workers, model)
+        result += _answers(pulled, version, model)
+        for (worker, push, computed_on, into), following in zip(pushes, [*pushes[1:], None]):
+            key = computed_on if model.of == "round" else push
+            if into <= 0:
+                result.append((REJECT if into < 0 else DROP, worker, key, 0))
+                continue
             result.append((TAKE, worker, key, 0))
-            if not isinstance(following, list) or following[3] != into:  # the last push of this update
+            if following is None or following[3] != into:  # the last push of this update
+                version = into
                 result.append((UPDATE, 0, MEAN if model.of == "any" else key, 0))
-                result += [] if isinstance(following, dict) else _answers(pulled, into, model, new=True)
-        elif not model.cancel:  # otherwise it depends on the moment whether there is such a push at all
-            result.append((REJECT if into < 0 else DROP, worker, key, 0))
+                result += _answers(pulled, version, model, to_all=model.cancel and following is not None)
+        last = rest is entries[-1]
+        result.append((STAND, 0, 0, int(last and rest["step"] < steps)))
     return result
 
 
-def _begin(pulled, version):
-    """Everyone has this version, and computes on it."""
-    for versions in pulled.values():
-        if versions and versions[0] == version:
-            versions.popleft()
+def parts(entries):
+    """([push], rest) of the pushes from one rest to the next."""
+    pushes = []
+    for entry in entries:
+        if is_push(entry):
+            pushes.append(entry)
+        elif "rest" in entry:
+            yield pushes, entry
+            pushes = []
 
 
-def _answers(pulled, version, model, new=False):
+def is_push(entry):
+    """Whether an entry of a log is one of a push."""
+    return isinstance(entry, list)
+
+
+def _pulled(pushes, workers, model):
+    """{worker: the versions that it is answered with between two rests}"""
+    pulled = {worker: [] for worker in range(workers)}
+    for worker, _, version, _ in sorted(pushes):  # one that was rejected may stand before one that waited for others
+        pulled[worker].append(version)
+    known = 0 if model.exchange else 1  # what all have at the first rest, they need not pull
+    return {worker: deque(versions[:: model.pushes][known:]) for worker, versions in pulled.items()}
+
+
+def _answers(pulled, version, model, to_all=False):
     """The answers that were given while this version was there."""
     if model.cancel:
-        return [(ANSWER, worker, 0, 0) for worker in pulled] if new else []
+        return [(ANSWER, worker, 0, 0) for worker in pulled if to_all]
     result = []
     for worker, versions in pulled.items():
         while versions and versions[0] == version:

@@ -30,15 +30,16 @@ class Server:
     Args:
         model: consistency.Model.  source: what gives the next action: decide.Decider, or Told.
         update: (x, g, lr) -> None, one update of the own range.
+        correction: staleness.Correction of late pushes; None for none.
 
     Attributes:
         pushes: {(worker, key): Message} that came and are not in x yet.  waiting: {worker: None}, whose pull waits.
         held: {worker: version} that each was given last.  group: [(worker, Message)] of the next update.
     """
 
-    def __init__(self, comm, local, state, model, source, update, schedule):
+    def __init__(self, comm, local, state, model, source, update, schedule, correction=None):
         self.comm, self.local, self.state, self.model = comm, local, state, model
-        self.source, self.update, self.schedule = source, update, schedule
+        self.source, self.update, self.schedule, self.correction = source, update, schedule, correction
         self.first, self.others = comm.rank == comm.servers[0], comm.servers[1:]
         self.number = {rank: worker for worker, rank in enumerate(comm.workers)}
         self.whole = state.packet if self.first else state.x  # the first server's messages have four numbers in front
@@ -50,6 +51,10 @@ class Server:
         self._told, self._copy = [], None
         self._sending, self._telling = {}, {}  # worker, server -> request
         self._total = comm.empty(len(self.whole)) if model.averages else None
+        if correction:  # all workers start with this version
+            self._copy = comm.copy(self.whole)
+            for worker in self.held:
+                correction.give(worker, self.version, self._copy)
 
     @property
     def version(self):
@@ -62,8 +67,10 @@ class Server:
         return int(self.counts[1])
 
     def step(self, handled):
-        """t: updates, where each is a whole batch, else clocks of N pushes."""
-        return handled // len(self.comm.workers) if self.model.of == "any" else self.version
+        """t: updates, where each is a whole batch, else the gradients in clocks of N pushes."""
+        if self.model.of == "any":
+            return handled // len(self.comm.workers) * self.model.gradients
+        return self.version
 
     def hear(self, message):
         """Put away a message; act() does what follows from it."""
@@ -85,7 +92,7 @@ class Server:
         while action := self.source.next(self):
             kind, worker, key, number = action
             if kind == TAKE:
-                self.group.append((worker, self.pushes.pop((worker, key))))
+                self.group.append((worker, self._corrected(worker, self.pushes.pop((worker, key)))))
                 self.counts[1] += 1
             elif kind in (DROP, REJECT):
                 self._log(worker, self.pushes.pop((worker, key)), 0 if kind == DROP else -1)
@@ -126,6 +133,12 @@ class Server:
                 self.state.agree(self.state.packet)
             yield ALONE
 
+    def _corrected(self, worker, message):
+        """A push as it goes into the next update."""
+        if not self.correction:
+            return message
+        return message._replace(data=self.correction.correct(worker, message, self.version, self.whole))
+
     def _log(self, worker, message, into):
         if self.first:
             self.local.order.add([worker, message.header.push, message.header.version, into])
@@ -138,6 +151,8 @@ class Server:
             self._sending.pop(worker).wait()
         self.waiting.pop(worker, None)
         self.held[worker] = self.version
+        if self.correction:
+            self.correction.give(worker, self.version, self._copy)
         header = Header(self.version, self.state.t)
         self._sending[worker] = self.comm.isend(self._copy, self.comm.workers[worker], tag, header)
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from dsgd.errors import UsageError
 from dsgd.faults import read_faults
 from dsgd.follow import read_replayed
 from dsgd.mlp import MLP
-from dsgd.network import read_network
+from dsgd.network import NETWORKS, read_network
 from dsgd.objectives import Supervised
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.order import text
@@ -22,7 +23,7 @@ from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
 from dsgd.specs import parse
-from dsgd.timing import calibrate, make_timing
+from dsgd.timing import calibrate, make_timing, parse_compute
 from dsgd.versions import versions
 
 RESTARTS = "DSGD_RESTARTS"  # environment: how often dsgd.launch has started this run again
@@ -104,7 +105,9 @@ def prepare(config, backend, objective=None):
         faults=faults,
         network=read_network(config.network, config.seed),
         timing=make_timing(config.compute, config.seed, len(roles.workers)),
-        manifest={"config": config.identity(), "ranks": backend.size, "data": data, "versions": versions()} | spans,
+        manifest={"config": config.identity(), "ranks": backend.size, "data": data, "versions": versions()}
+        | clock_files(config)
+        | spans,
     )
     return job._replace(replayed=read_replayed(job))
 
@@ -132,6 +135,14 @@ def check_backend(config, backend):
         raise UsageError(
             "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
         )
+
+
+def clock_files(config):
+    """{"clock files": {file: sha256}} of the files that the virtual clock follows; {} where it follows none."""
+    given = parse_compute(config.compute)[1] | parse(config.network, NETWORKS, "network")[1]
+    files = [given[option] for option in ("file", "path") if option in given]
+    digests = {file: digest(np.frombuffer(Path(file).read_bytes(), np.uint8)) for file in files}
+    return {"clock files": digests} if files else {}
 
 
 def network(config):

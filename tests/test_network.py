@@ -178,6 +178,7 @@ def test_jitter_is_exponential_and_a_function_of_seed_pair_and_time():
 
 RUN = """
 import dsgd
+from dsgd.simulator.trace import lines
 result = dsgd.run(
     data="digits", hidden="8", batch_size=12, steps=6, simulate=4, algorithm="parameter-server:consistency=asp", seed=3,
     optimizer="sgd", lr=0.01, compute="lognormal:mean=1e-4,sigma=1,stragglers=0.2", network="uniform:jitter=1e-4",

@@ -209,6 +209,18 @@ def test_an_asynchronous_run_is_resumed_to_the_same_bits_and_the_same_time(tmp_p
         dsgd.run(**flags | dict(steps=9, output=str(tmp_path / "parts"), resume=True, compute="flops"))
 
 
+def test_a_file_that_changed_is_refused_by_a_run_that_goes_on(tmp_path):
+    times, net = tmp_path / "times.txt", tmp_path / "net.toml"
+    times.write_text("0.1\n"), net.write_text("latency = 1e-3")
+    flags = SMALL | dict(compute=f"trace:file={times}", network=f"file:path={net}", output=str(tmp_path / "run"))
+    dsgd.run(**flags)
+    net.write_text("latency = 2e-3")
+    with pytest.raises(UsageError, match="followed the clock of .*net.toml as it was then"):
+        dsgd.run(**flags | dict(steps=5, resume=True))
+    net.write_text("latency = 1e-3")
+    assert dsgd.run(**flags | dict(steps=5, resume=True)).summary["virtual_seconds"] == pytest.approx(0.5, rel=0.2)
+
+
 def test_measured_is_settled_to_the_speed_of_this_machine(tmp_path):
     run = dsgd.run(**SMALL, compute="measured:factors=1/1/1/4", output=str(tmp_path / "run"))
     name, speed, everywhere = parse_compute(run.config.compute)

@@ -78,6 +78,11 @@ def test_stragglers_come_as_often_as_asked():
     assert set(draws("constant:seconds=1,stragglers=1")) == {10}
 
 
+def test_who_straggles_has_nothing_to_do_with_how_long_it_would_have_taken():
+    times = draws("exponential:mean=1,stragglers=0.1,slowdown=5")
+    assert times.mean() == pytest.approx(0.9 + 0.1 * 5, rel=0.05)
+
+
 def test_a_trace_is_read_line_by_line_and_starts_over(tmp_path):
     one, each = tmp_path / "one.txt", tmp_path / "each.csv"
     one.write_text("# seconds\n0.1\n\n0.2\n0.3\n")

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.measure import machine
 from dsgd.errors import DataError
 
-NAMES = ("step", "optimizers", "epoch", "simulator", "guards", "waiting", "seeds", "fashion", "consistency")
+NAMES = ("step", "optimizers", "epoch", "simulator", "guards", "waiting", "replay", "seeds", "fashion", "consistency")
 
 
 def main(names):

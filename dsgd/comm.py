@@ -58,6 +58,7 @@ class Roles:
     pushes: int = 0  # gradients of workers that one update averages; 0 for those of all workers
     owners_step: bool = True  # whether the optimizer's steps are made by the owners of x, and not by the workers
     every: int = 1  # steps of a worker from one pull to its next: whole numbers of them make a run
+    spare: bool = False  # whether the run goes on without a worker that is silent
 
     @cached_property
     def number(self):
@@ -138,6 +139,12 @@ class Comm(Protocol):
 
     def split(self, color, key=0):
         """The communicator of the ranks with this color, ordered by (key, rank); it all-reduces as this one does."""
+
+    def without(self, ranks):
+        """The communicator of the others, who all call this; these do not, and were given up.  Itself without nobody."""
+
+    def give_up(self, rank):
+        """This rank is silent: nobody waits for it any more, nor for its end."""
 
     def free(self):
         """Give the communicator back, and what was split off it: nobody uses them any more.  Every rank calls this."""

@@ -32,6 +32,7 @@ REFUSED = {
     "simulate": "all runs are simulated; --workers N says how many workers each has",
     "algorithm": "name the algorithms without a flag, as in python -m dsgd.compare sgd dsgd",
     "resume": "a comparison starts anew; python -m dsgd.train --resume --output FOLDER continues one run",
+    "replay": "the order of one run is not that of others; python -m dsgd.train --replay RUN follows it",
     "trace": "a timeline is of one run; python -m dsgd.train --trace makes it",
 }
 COUNTED = ("workers", "ranks", "steps", "samples", "messages", "bytes")

@@ -16,7 +16,7 @@ EVERYONE = -1
 
 
 def kill(*, rank: int = None, step: int = None):
-    """before its step `step` the rank is killed (SIGKILL); in the simulator the run ends as a job that lost a rank"""
+    """before its step `step`, or the next it makes, the rank is killed (SIGKILL); a simulated run ends, or goes on without it"""
 
 
 def nan(*, rank: int = None, step: int = None):

@@ -13,7 +13,7 @@ from dsgd.checkpoint import load, nothing_to_resume, pack, unpack
 from dsgd.command import say
 from dsgd.disk import FULL, Disk, reason
 from dsgd.errors import CheckpointError, DataError, DiskError, UsageError
-from dsgd.order import Order, header, read_order
+from dsgd.order import Order, header, is_push, read_order
 from dsgd.recorder import Recorder
 from dsgd.records import (
     MANIFEST,
@@ -183,17 +183,20 @@ def begin(job, backend, folder, lock):
 
 def begin_order(job, folder):
     """The order of pushes, with the entries that a checkpoint goes on from."""
-    kept = job.restored[1]["order"] if job.restored else 0
+    kept, head, entries = job.restored[1]["order"] if job.restored else 0, header(job), []
     try:
-        entries = read_order(folder, whole=False)[1][:kept] if kept else []
-        if len(entries) < (kept or 0):
-            raise DataError(folder / ORDER, f"has {len(entries)} entries, and the checkpoint is of {kept}")
+        if kept is not None and job.config.resume and (kept or (folder / ORDER).exists()):
+            before, entries = read_order(folder, whole=False)
+            if len(entries) < kept:
+                raise DataError(folder / ORDER, f"has {len(entries)} entries, and the checkpoint is of {kept}")
+            lost = before.get("pushes lost", 0) + sum(map(is_push, entries[kept:]))
+            entries, head = entries[:kept], head | ({"pushes lost": lost} if lost else {})
     except DataError as error:
         say(f"{error}; the run goes on without a log of its order")
         kept = None
     if kept is None:  # what is missing would be missing in every replay
         return Order(None, header(job))
-    return Order(folder, header(job), entries, job.replayed)
+    return Order(folder, head, entries, job.replayed)
 
 
 def go_back(folder, restored, manifest):

@@ -12,8 +12,8 @@ from dsgd.order import header, is_push, read_order
 from dsgd.specs import parse
 
 FIXED = ("data", "batch_size", "partition", "seed")
-# options of an algorithm that say where x is, or what a push does to it, and not in which order pushes are handled
-FREE = ("servers", "colocated", "staleness", "compensation", "beta")
+# options of an algorithm that say where x is, or what a push does to it, and not what a log says of its order
+FREE = ("servers", "colocated", "patience", "staleness", "compensation", "beta")
 
 
 def settings(path, launched):
@@ -43,11 +43,24 @@ def read_replayed(job):
     head, entries = read_order(path)
     compare(head, header(job), f"--replay {path}")
     check_end(entries, job.steps, path)
+    back = came_back(entries)
+    if back is not None:
+        raise UsageError(f"--replay {path}: worker {back} was given up, and came back when its run was resumed")
     workers = len(job.roles.workers)
     found = find_impossible(entries, job.algorithm.model(workers, **job.options), workers)
     if found:
         raise DataError(path, f"line {found[0] + 2}: {found[1]}", "no run can have had this order")
     return head, entries
+
+
+def came_back(entries):
+    """A worker that pushed after it was given up: it went on with a number that it has in no replay."""
+    lost = set()
+    for entry in entries:
+        if is_push(entry) and entry[0] in lost:
+            return entry[0]
+        lost |= set() if is_push(entry) or "lost" not in entry else {entry["lost"]}
+    return None
 
 
 def compare(head, here, name):

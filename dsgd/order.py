@@ -1,9 +1,11 @@
 """The order of a run's pushes, `order.jsonl`: beside the configuration, all that the bits of an asynchronous run depend on.
 
-- first line: {"format": 1, "dsgd", "ranks", "workers", "data", "config"}, of the run that it is of
+- first line: {"format": 1, "dsgd", "ranks", "workers", "data", "config"}, of the run that it is of; "pushes lost" after a
+  crash: how many were handled behind the checkpoint that the run went on from, as far as they were written
 - one line for each push, in the order in which the servers handled them: [worker, push, pulled, into]: the worker's
   number of it, from 0; the version of x that it was computed on; the version that it went into, 0 if it was dropped
   because it was late, -1 if it was rejected.  Versions count updates, so its staleness is into - 1 - pulled
+- {"lost": worker}: it was given up, and is not waited for any more
 - {"rest": version, "step": t}: all workers stood still with this version
 - {"end": entries, "sha256": of all bytes before it}: a run that is under way, or was killed, has no such line
 """
@@ -46,6 +48,10 @@ class Order:
         """A push was handled, or all workers stand still."""
         self.entries.append(entry)
 
+    def tell(self, text):
+        """Something that the user should know now."""
+        say(text)
+
     def reject(self, worker, problem):
         """A push was rejected; of each worker's first one something is said."""
         if not self.rejected[worker]:
@@ -81,11 +87,15 @@ class Order:
         if not pushes:
             return {}
         stale, made = staleness(pushes), Counter(push[0] for push in pushes)
+        rejected = Counter(worker for worker, _, _, into in pushes if into < 0)
         return {
             "updates": max(into for *_, into in pushes),
             "pushes_per_worker": [made[worker] for worker in range(self.header["workers"])],
             "pushes_dropped": sum(into == 0 for *_, into in pushes),
-            "pushes_rejected": sum(into < 0 for *_, into in pushes),
+            "pushes_rejected": rejected.total(),
+            "rejected_per_worker": [rejected[worker] for worker in range(self.header["workers"])],
+            "pushes_lost": self.header.get("pushes lost", 0),
+            "workers_lost": [entry["lost"] for entry in self.entries if not is_push(entry) and "lost" in entry],
             "mean_staleness": sum(stale) / max(1, len(stale)),
             "max_staleness": max(stale, default=0),
         }
@@ -172,7 +182,9 @@ def check_form(head, entries):
         if type(head[key]) is not kind:
             raise ValueError(f"{key} {head[key]!r} in its first line")
     for number, entry in enumerate(entries, 2):
-        numbers = entry if is_push(entry) else [entry["rest"], entry["step"], 0, 0]
+        numbers = entry
+        if not is_push(entry):
+            numbers = [entry["lost"], 0, 0, 0] if "lost" in entry else [entry["rest"], entry["step"], 0, 0]
         least = (0, 0, 0, -1)
         if len(numbers) != 4 or any(type(n) is not int or n < low for n, low in zip(numbers, least)):
             raise ValueError(f"line {number} is {json.dumps(entry)[:80]}")

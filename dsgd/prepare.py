@@ -55,6 +55,11 @@ def prepare(config, backend, objective=None):
         roles = algorithm.roles(backend.size, objective, **options)
     except ValueError as error:
         raise UsageError(f"--algorithm {config.algorithm}: {error}") from None
+    if options.get("cancel") and not backend.virtual:
+        raise UsageError(
+            f"--algorithm {config.algorithm}: under MPI a gradient is not abandoned once it has begun, only in the simulator; "
+            "leave cancel=true out"
+        )
     parts = roles.pushes == 1 and roles.owners_step and not roles.synchronous and len(roles.owners) > 1
     if parts and is_layerwise(config.optimizer):
         raise UsageError(

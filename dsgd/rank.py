@@ -20,7 +20,7 @@ from dsgd.schedules import make_schedule
 from dsgd.snapshot import hand_in, join, take_out
 from dsgd.specs import build
 from dsgd.state import ALONE, State
-from dsgd.strike import Strikes
+from dsgd.strike import Killed, Strikes
 from dsgd.update import Update
 
 
@@ -57,7 +57,8 @@ class Rank:
 
     def __init__(self, job, comm, observer):
         self.job, self.comm, self.observer = job, comm, observer
-        self.strikes = Strikes(job.faults, comm.rank, job.virtual)
+        spare = job.roles.spare and comm.worker is not None
+        self.strikes = Strikes(job.faults, comm.rank, job.virtual, spare)
         config, order = job.config, job.order or Order()
         self.local = Local(
             comm, job.objective, job.sampler, config.checkpoint_every, job.wish, self.strikes, order, config.seed
@@ -114,6 +115,8 @@ class Rank:
                 alone = next(program) == ALONE
             except StopIteration:
                 break
+            except Killed:
+                return None
             except NonFiniteGradient as error:
                 if self.recorder:
                     self.recorder.explode(state.t + 1, self.comm.clock(), job.virtual)
@@ -157,6 +160,7 @@ class Rank:
         with self.recorder.timed("evaluation"):
             test = {} if x is None else self.job.objective.evaluate(x)
         self.recorder.record(self.state.t, self.comm.clock(), self.job.virtual, test, squares)
+        self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t)
 
     def _squares(self):
         """{array: Σ g²} of the averaged gradient on rank 0, put together from the owners; None if nobody looked at it."""
@@ -164,7 +168,7 @@ class Rank:
             return None  # the owners have seen different pushes last
         sums, self.update.sums = self.update.sums, None
         if self.together:
-            parts = self.observer.gather(np.zeros(0) if sums is None or not self.owner else sums)
+            parts = self._gather(np.zeros(0) if sums is None or not self.owner else sums)
             sums = np.concatenate([parts[rank] for rank, _, _ in self.job.roles.owners]) if parts else None
         if self.recorder is None or sums is None or not len(sums):
             return None
@@ -195,14 +199,20 @@ class Rank:
         error.agreed = True
         return error
 
+    def _gather(self, x):
+        """{rank: its x} on rank 0, None elsewhere; ranks that were given up are missing."""
+        lost = self.state.lost
+        parts = self.observer.without(lost).gather(x)
+        return parts and dict(zip((rank for rank in range(self.comm.size) if rank not in lost), parts))
+
     def _whole(self):
         """x (n,) on rank 0, put together from its owners."""
-        parts = self.observer.gather(self.state.x if self.owner else self.state.x[:0])
+        parts = self._gather(self.state.x if self.owner else self.state.x[:0])
         return np.concatenate([parts[rank] for rank, _, _ in self.job.roles.owners]) if parts else None
 
     def _save(self, last):
         """All ranks hand in what they own; rank 0 writes it.  Called while all of them stand still.   last: of the run"""
-        parts = self.observer.gather(hand_in(self))
+        parts = self._gather(hand_in(self))
         if parts is None or self.job.folder is None:
             return
         with self.recorder.timed("checkpoints"):
@@ -213,7 +223,7 @@ class Rank:
                 "progress": self.progress.state,
                 "order": self.local.order.kept,
             }
-            arrays = join(parts, self.job.roles.owners, self.comm.dtype)
+            arrays = join(parts, self.job.roles, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
             self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
@@ -221,10 +231,10 @@ class Rank:
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
         counted = [self.comm.sent.messages, self.comm.sent.bytes, self.local.computed, os.getpid(), self.comm.clock()]
-        ranks = self.observer.gather(np.array(counted, np.float64).view(np.uint8))
+        ranks = self._gather(np.array(counted, np.float64).view(np.uint8))
         logs = self._logs() if self.job.config.trace else None
         broken = np.array([not np.isfinite(self.state.x).all()], np.float64)
-        if self.observer.allreduce(broken)[0]:
+        if self.observer.without(self.state.lost).allreduce(broken)[0]:
             raise self._agreed(
                 f"step {self.state.t}: the last update made parameters that are not finite; use a smaller --lr"
             )
@@ -238,8 +248,8 @@ class Rank:
         if self.recorder.record_sums[0]:
             self._record(x, squares)
         self.recorder.finish()
-        ranks = [numbers.view(np.float64) for numbers in ranks]
-        clock = max(numbers[4] for numbers in ranks)
+        ranks = {rank: numbers.view(np.float64) for rank, numbers in ranks.items()}
+        clock = max(numbers[4] for numbers in ranks.values())
         return {
             "x": np.array(x),
             "ranks": ranks,
@@ -252,5 +262,9 @@ class Rank:
     def _logs(self):
         """[what each rank noted] on rank 0, for the timeline."""
         packed = json.dumps(self.comm.log.pack()).encode()
-        logs = self.observer.gather(np.frombuffer(packed, np.uint8))
-        return logs and [json.loads(log.tobytes()) for log in logs]
+        logs = self._gather(np.frombuffer(packed, np.uint8))
+        none = {"records": [], "begin": 0.0, "full": False}  # of a rank that was given up, beside its place
+        return logs and [
+            json.loads(logs[r].tobytes()) if r in logs else none | {"places": {self.comm.name: r}}
+            for r in range(self.comm.size)
+        ]

@@ -149,13 +149,15 @@ def finish(job, backend, done, startup):
         "test_r2": test.get("test_r2"),
         "params_sha256": digest(done["x"]),
         "samples_per_worker": [
-            {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])} for i, r in enumerate(job.roles.workers)
+            {"worker": i, "samples": int(ranks[r][2]), "pid": int(ranks[r][3])}
+            for i, r in enumerate(job.roles.workers)
+            if r in ranks
         ],
         "wall_seconds": time.perf_counter() - recorder.first,
         "virtual_seconds": done["clock"] if backend.virtual else None,
-        "bytes_sent": int(sum(rank[1] for rank in ranks)),
+        "bytes_sent": int(sum(rank[1] for rank in ranks.values())),
         "samples_lost": recorder.lost,
-        "messages_sent": int(sum(rank[0] for rank in ranks)),
+        "messages_sent": int(sum(rank[0] for rank in ranks.values())),
         "gradients": recorder.watch.verdict,
     }
     summary |= classes | job.order.summary()

@@ -20,22 +20,28 @@ def hand_in(rank):
     return np.frombuffer(buffer.getbuffer(), np.uint8)
 
 
-def join(parts, owners, dtype):
+def join(parts, roles, dtype):
     """{name: array} of a checkpoint from what each rank handed in: the ranges of x and of vectors like it are put together.
 
     Args:
-        parts: [bytes of each rank].  owners: [(rank, lo, hi)].  dtype: of x.
+        parts: {rank: its bytes}.  roles: comm.Roles.  dtype: of x.
     """
-    ranks = [dict(np.load(io.BytesIO(part))) for part in parts]
+    ranks = {rank: dict(np.load(io.BytesIO(part))) for rank, part in parts.items()}
     arrays = {}
-    for rank, _, _ in owners:
+    for rank, _, _ in roles.owners:
         size = len(ranks[rank]["x"])
         for name in [name for name in ranks[rank] if name == "x" or name.startswith("optimizer/")]:
             array = ranks[rank].pop(name)
             joined = name in arrays and len(array) == size and array.dtype == dtype
             arrays[name] = np.concatenate([arrays[name], array]) if joined else array
-    for rank in ranks:
-        arrays |= rank
+    first = next((worker for worker in roles.workers if worker in ranks), None)
+    for worker in roles.workers:
+        if worker not in ranks:
+            # It was given up: a run that goes on has it again, as if it were the first of the others.
+            own = {name: array for name, array in ranks[first].items() if "/own/" in name}
+            arrays |= {name.replace(f"{first}/", f"{worker}/", 1): array for name, array in own.items()}
+    for kept in ranks.values():
+        arrays |= kept
     return arrays
 
 
@@ -62,6 +68,6 @@ def take_out(rank, arrays, manifest):
     counters = np.zeros(3, np.int64)
     for old in range(before):
         if min(old, comm.size - 1) == comm.rank:
-            counters += arrays[f"{old}/counters"]
+            counters += arrays.get(f"{old}/counters", 0)  # none of a rank that was given up
     comm.sent.messages, comm.sent.bytes, rank.local.computed = counters.tolist()
     rank.progress.state = manifest["progress"]

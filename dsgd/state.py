@@ -22,6 +22,7 @@ class State:
         x: the parameters this rank holds, (n,) or its own range of them; at the start the part of `packet` behind its head.
         t: steps done.
         own: {name: array}, what only this rank has (a residual, a version, parameters that differ between ranks).
+        lost: ranks that were given up, and take part in nothing any more; the others learn it when they stand still.
         heads: the agreed numbers of the steps that the observer has not read yet.
     """
 
@@ -32,6 +33,7 @@ class State:
         self.x[:] = x
         self.t = 0
         self.own = {}
+        self.lost = ()
         self.heads = deque()
 
     def agree(self, packet):

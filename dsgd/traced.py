@@ -124,6 +124,11 @@ class Traced:
         part = self._meet("split", (color, key), {})
         return part.note_to(self.log, f"{self.name}/{self._calls}.{color}")
 
+    def without(self, ranks):
+        part = super().without(ranks)
+        left_out = "+".join(map(str, ranks))
+        return part if "log" in vars(part) else part.note_to(self.log, f"{self.name} without {left_out}")
+
     @property
     def _private(self):
         """The communicator of an all-reduce from scratch; made once, by the class that this one is mixed into."""

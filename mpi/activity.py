@@ -10,11 +10,13 @@ class Activity:
         calls: of the communicators, entered and left; while it grows the rank makes progress.
         doing: (what, which) of the call under way, None outside.  last: of the last call.
         step: the step that was computed last, from 1; None before.
+        lost: ranks that were given up: nobody waits for them, and this job has to be ended for them.
         over: whether the ranks are done with each other; what a rank does then takes as long as it takes.
     """
 
     def __init__(self):
         self.calls, self.doing, self.last, self.step = 0, None, None, None
+        self.lost = set()
         self.over = False
 
     def describe(self, still):

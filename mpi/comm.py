@@ -9,7 +9,7 @@ from dsgd.arrays import readonly
 from dsgd.collectives import REDUCTIONS, binomial_bcast, binomial_reduce, tree_steps, tree_sum
 from dsgd.comm import DTYPES, require
 from dsgd.costs import traffic
-from dsgd.mpi.activity import noted
+from dsgd.mpi.activity import ACTIVITY, noted
 from dsgd.mpi.messages import Messages
 
 
@@ -29,6 +29,7 @@ class MPIComm(Messages):
         self.reduction, self._native = reduction, reduction == "native"
         self._schedule = None if reduction in ("tree", "native") else REDUCTIONS[reduction]
         self.number = -1  # of the last collective, from 0
+        self._smaller = {(): self}  # communicators without some ranks, by these
         self._parts = []  # communicators that were split off, and live as long as this one at most
 
     def _count(self, kind, arrays, root=0, kept=0):
@@ -188,9 +189,20 @@ class MPIComm(Messages):
         self._parts.append(part)
         return part
 
+    def without(self, ranks):
+        if ranks not in self._smaller:
+            group = self._world.Get_group().Excl([self.place[rank] for rank in ranks])
+            left = self._world.Create_group(group)  # what only these call
+            self._smaller[ranks] = type(self)(left, None, self.dtype, self.reduction, self.sent, self.crowded)
+            ACTIVITY.lost.update(ranks)
+        return self._smaller[ranks]
+
+    def give_up(self, rank):
+        ACTIVITY.lost.add(rank)
+
     def free(self):
         """Give the communicators back, with what was split off this one; every rank calls this."""
-        if self._world == MPI.COMM_NULL:  # given back already
+        if self._world == MPI.COMM_NULL or ACTIVITY.lost:  # given back already, or not all ranks will come here
             return
         for part in self._parts:
             part.free()

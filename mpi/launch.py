@@ -84,12 +84,23 @@ def guard(main):
             return 2
         if first_on_host(rank):
             sweep()
-        return main()
+        code = main()
+        _end_without(world, code)
+        return code
     except BaseException as error:
         code, agreed = told(error, MPI)
     if code and not agreed and world.size > 1:
         abort(code)
     return code
+
+
+def _end_without(world, code):
+    """All is done.  Ranks that were given up will not come to the end: rank 0 ends the job for them."""
+    from dsgd.mpi.activity import ACTIVITY
+
+    if ACTIVITY.lost and world.rank == 0:
+        sys.stdout.flush()
+        abort(code)
 
 
 def told(error, MPI):

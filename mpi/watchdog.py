@@ -24,7 +24,7 @@ from dsgd.mpi.waiting import wait_until
 PARENT = os.getppid()
 CODE = 75  # a rank was lost or did not answer
 QUICK = 2e-3  # s between two looks for the others' good-byes
-ALARM, BYE = b"alarm", b""  # all other messages are reports
+ALARM, DISMISSAL, BYE = b"alarm", b"dismissal", b""  # all other messages are reports
 PLURAL = {"waits": "wait", "has": "have", "was": "were"}
 
 
@@ -53,7 +53,7 @@ class Watchdog:
         self.over, self.leaving, self.done = threading.Event(), threading.Event(), threading.Event()
 
     def __enter__(self):
-        ACTIVITY.step, ACTIVITY.last, ACTIVITY.over = None, None, False
+        ACTIVITY.step, ACTIVITY.last, ACTIVITY.over, ACTIVITY.lost = None, None, False, set()
         self.thread.start()
 
     def __exit__(self, error, *_):
@@ -69,9 +69,10 @@ class Watchdog:
             self.done.set()
         while not self.done.wait(1.0):  # rank 0 may have a picture to draw; a signal is handled meanwhile
             pass
-        for request, _ in self.sending:
-            request.Wait()
-        self.world.Free()
+        if not ACTIVITY.lost:  # otherwise not all ranks come here
+            for request, _ in self.sending:
+                request.Wait()
+            self.world.Free()
 
     # --- in the thread
 
@@ -134,6 +135,10 @@ class Watchdog:
         for peer in self.peers:
             self.silent[peer] += past
         self.longest = 0.0
+        for peer in ACTIVITY.lost.intersection(self.peers) - self.left:  # the run goes on without it
+            self._send(DISMISSAL, peer)
+            self.left.add(peer)
+            self.reports[peer] = "was given up"
         if self.talks:
             self._mail()
         if self.still > self.limit + self.grace:
@@ -161,7 +166,9 @@ class Watchdog:
             self.reports[peer] = "has finished"
         elif data == ALARM:
             self._show()
-        else:
+        elif data == DISMISSAL:
+            self.limit = float("inf")  # nobody waits for this rank, and it may wait for the end of the job
+        elif peer not in ACTIVITY.lost:
             still, self.reports[peer] = json.loads(data)
             self.longest = max(self.longest, still)
 

@@ -37,6 +37,7 @@ class SimComm:
         self.sent = sent or Sent()
         self._number = 0
         self._channels = {}  # by receiver
+        self._smaller = {(): self}  # communicators without some ranks, by these
 
     def empty(self, n):
         return np.empty(n, self.dtype)
@@ -228,6 +229,18 @@ class SimComm:
     def split(self, color, key=0):
         group, rank = self._collective("split", (color, key))
         return type(self)(group, rank, Roles(tuple(range(len(group.ranks))), ()), self.reduction, self.sent)
+
+    def without(self, ranks):
+        if ranks not in self._smaller:
+            left = tuple(rank for rank in self.group.ranks if self.group.members[rank] not in ranks)
+            group = self.group.of(left)
+            self._smaller[ranks] = type(self)(
+                group, group.members[self.world_rank], Roles(()), self.reduction, self.sent
+            )
+        return self._smaller[ranks]
+
+    def give_up(self, rank):
+        self.world.given_up.add(self.group.ranks[rank])
 
     def free(self):
         pass  # memory only: the last reference takes it along

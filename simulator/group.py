@@ -24,6 +24,7 @@ class Group:
         self.members = {rank: member for member, rank in enumerate(ranks)}  # world rank -> rank in this group
         self.place = (0,) * len(ranks)  # one process hosts them all
         self.boxes = [Mailbox() for _ in ranks]
+        self._parts = {}  # ranks -> their group, without those that were given up
         self.arrivals = {}  # member -> (effect, argument) of the collective under way
 
     @cached_property
@@ -35,6 +36,10 @@ class Group:
     def _pace(self):
         """(latency, bandwidth) of the collectives: they take their closed form, whatever the cards do."""
         return self.network.slowest(self.ranks)
+
+    def of(self, ranks):
+        """The group of some of these ranks, the same for all who ask."""
+        return self._parts.setdefault(ranks, Group(self.world, ranks, self.network))
 
     def meet(self, member, effect, argument):
         """A member arrives at a collective; the last one completes it for all."""

@@ -73,6 +73,7 @@ class World:
         self.check, self.faults = check, faults or Faults()
         self.transport = Transport(self) if self.faults.of(*NETWORK) else None  # without faults nothing needs one
         self.tasks = [None] * size
+        self.given_up = set()  # ranks that nobody waits for any more
         self.waits = [None] * size  # the effect in which each rank is suspended
         self._carrier, self._reduction = CARRIERS[carrier], reduction
         self._everyone = Group(self, tuple(range(size)), self.network)
@@ -112,7 +113,7 @@ class World:
             self.kernel.at(self.kernel.now, self.resume, rank, None)
         try:
             self.kernel.run()
-            if any(self.tasks):
+            if self._waiting():
                 raise Deadlock(self._report())
         finally:
             for task in filter(None, self.tasks):
@@ -142,8 +143,11 @@ class World:
         """file:line of the first frame outside the backend: what the user wrote."""
         return user_line(frame, BACKEND)
 
+    def _waiting(self):
+        return [(rank, task) for rank, task in enumerate(self.tasks) if task and rank not in self.given_up]
+
     def _report(self):
-        waiting = [(rank, task) for rank, task in enumerate(self.tasks) if task]
+        waiting = self._waiting()
         shown = [
             f"  rank {rank} waits in {self.waits[rank]}\n    {self.line(task.frame)}" for rank, task in waiting[:20]
         ]

@@ -197,8 +197,11 @@ def test_staleness_is_read_from_the_log_of_a_run(run, tmp_path):
     assert (tmp_path / "staleness.png").read_bytes().startswith(b"\x89PNG")
 
 
+HEAD = {"format": 1, "dsgd": "0.1.0", "ranks": 3, "workers": 2, "data": "0", "config": {}}
+
+
 def test_pushes_that_were_dropped_or_rejected_do_not_count(tmp_path):
-    lines = [{"format": 1}, [0, 0, 0, 1], [1, 0, 0, 0], [1, 1, 0, -1], {"rest": 1}, [1, 2, 0, 4]]
+    lines = [HEAD, [0, 0, 0, 1], [1, 0, 0, 0], [1, 1, 0, -1], {"rest": 1, "step": 1}, [1, 2, 0, 4]]
     (tmp_path / "order.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert staleness.read(tmp_path) == [(0, 0), (1, 3)]
 
@@ -208,16 +211,16 @@ def test_pushes_that_were_dropped_or_rejected_do_not_count(tmp_path):
     [
         (None, "No such file"),
         ("", "is damaged"),
-        ('{"format": 1}\n', "holds no push that was applied"),
-        ('{"format": 1}\n[0, 0, 0, 0]\n', "holds no push that was applied"),
-        ('{"format": 1}\n[0, 0, 3]\n', "is damaged: a push is"),
-        ('{"format": 1}\n[0, 0, 0, "a"]\n', "is damaged: a push is"),
+        ("HEAD\n", "holds no push that was applied"),
+        ("HEAD\n[0, 0, 0, 0]\n", "holds no push that was applied"),
+        ("HEAD\n[0, 0, 3]\n", "is damaged, or no log of a run's order (line 2 is [0, 0, 3])"),
+        ('HEAD\n[0, 0, 0, "a"]\n', "(line 2 is "),
         ('{"format": 9}\n', "is in format 9"),
     ],
 )
 def test_a_log_that_is_missing_empty_or_damaged_is_named(tmp_path, capsys, text, problem):
     if text is not None:
-        (tmp_path / "order.jsonl").write_text(text)
+        (tmp_path / "order.jsonl").write_text(text.replace("HEAD", json.dumps(HEAD)))
     assert command(staleness, tmp_path) == 65
     said = capsys.readouterr().err
     assert said.startswith(f"dsgd: {tmp_path / 'order.jsonl'}") and problem in said and said.count("\n") == 1

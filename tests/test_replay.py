@@ -255,9 +255,9 @@ def test_a_simulated_run_that_was_stopped_goes_on_and_its_whole_log_is_replayed(
 
 
 def test_a_run_of_real_ranks_that_was_stopped_goes_on_and_its_whole_log_is_replayed(tmp_path):
-    rows = [
-        DATA | dict(algorithm=spec(m), output=str(tmp_path / m), checkpoint_every=0, steps=16, resume_at=4) for m in MPI
-    ]
+    stopped = DATA | dict(checkpoint_every=0, steps=16, resume_at=4)
+    models = ("asp", "backup,b=1", "ssp,bound=1,apply=clock", "k-async,k=2,colocated=true")
+    rows = [stopped | dict(algorithm=spec(model), output=str(tmp_path / model)) for model in models]
     for outcome, row in zip(table(4, rows), rows):
         assert outcome["steps"] == 16
         assert sha(dsgd.run(replay=row["output"])) == outcome["hash"], row
@@ -289,3 +289,25 @@ def test_a_signal_stops_asynchronous_ranks_at_a_whole_step(tmp_path):
     assert json.loads((tmp_path / "again" / "summary.json").read_text())["params_sha256"] == digest(load(run)[0]["x"])
     resumed = mpirun(4, *TRAIN, "--resume", "--output", run, "--steps", steps + 5)
     assert resumed.code == 0 and f"{steps + 5} steps done" in resumed.out, resumed
+
+
+# --- what a push was clipped to, or rejected for, is in the replay
+
+
+def test_a_worker_that_serves_clips_as_others_do(tmp_path):
+    """By the norm of its whole push, of which it owns a part: the clip binds, and the bits are the dedicated workers'."""
+    first = record(tmp_path / "run")
+    assert sha(record(tmp_path / "free", clip_norm=0.0)) != sha(first)
+    assert sha(dsgd.run(replay=str(tmp_path / "run"), algorithm=spec("asp", ",colocated=true"), simulate=3)) == sha(
+        first
+    )
+
+
+@pytest.mark.parametrize("model", ["asp", "softsync,n=1", "k-async,k=2", "backup,b=1"])
+def test_a_push_that_was_rejected_is_rejected_again(model, tmp_path):
+    """The replay has no NaN: the log alone says that this push goes nowhere."""
+    first = record(tmp_path / "run", model, faults="nan:rank=2,step=2")
+    assert first.summary["pushes_rejected"] == 1
+    for flags in (dict(), dict(algorithm=spec(model, ",servers=2"), simulate=5)):
+        again = dsgd.run(replay=str(tmp_path / "run"), **flags)
+        assert sha(again) == sha(first) and again.order == first.order

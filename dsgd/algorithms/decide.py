@@ -2,6 +2,7 @@
 
     a push comes      → it is taken, dropped if it is late, or rejected if it is not finite or no vector like x
     K are together    → update
+    a worker is lost  → the others go on, and who waited for its push waits no more
     a pull waits      → it is answered as soon as the model releases the worker, and the budget has a push for it
     all pulls wait    → update with what there is, or stand still: a cut, where a run can be saved, or end
 
@@ -12,15 +13,15 @@ Reference: Li et al. 2014 (OSDI), section 3.5, tasks wait for those they depend 
 Exact when: the order of arrival is the same: then the actions are the same.
 """
 
-from collections import deque
-from math import isfinite
+from collections import Counter, deque
 
 import numpy as np
 
+from dsgd.algorithms.admission import fault, refuse
 from dsgd.algorithms.consistency import Progress
-from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, STAND, TAKE, UPDATE
-from dsgd.errors import NonFiniteGradient
-from dsgd.state import BAD, HEAD, STOP
+from dsgd.algorithms.server import ANSWER, DROP, LOSE, MEAN, REJECT, STAND, TAKE, UPDATE
+from dsgd.errors import NonFiniteGradient, PeerError
+from dsgd.state import STOP
 
 
 class Decider:
@@ -38,6 +39,7 @@ class Decider:
         self.clocks = dict(enumerate(self._clocks.tolist()))
         self.unit = workers * model.pushes if model.of == "any" else 1
         self.actions, self.undecided, self.groups = deque(), deque(), {}
+        self.computing = Counter()  # worker -> its pushes that are granted, and have not come
         self.stopping = False
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
         self.goal = self.granted = None  # set when the workers start
@@ -45,11 +47,34 @@ class Decider:
 
     def came(self, worker, key):
         """A push is there."""
+        self.computing[worker] -= 1
         self.undecided.append((worker, key))
 
     def asked(self, worker):
         """A pull waits."""
         self.fresh.append(worker)
+
+    def lose(self, server, worker):
+        """A worker has been silent for too long: it is given up, and the others do the pushes that it would have made.
+
+        Raises:
+            PeerError: the model waits for every worker, or this was the last one.
+        """
+        if self.goal is None:
+            self._start(server)
+        rank, seconds = server.comm.workers[worker], server.patience.seconds
+        text = f"worker {worker} (rank {rank}) was answered, and has asked for nothing in {seconds:g} s (patience)"
+        del self.clocks[worker]
+        if self.model.synchronous or not self.clocks:
+            why = "every worker is waited for" if self.clocks else "nobody is left"
+            raise PeerError(f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint")
+        self.local.order.tell(f"{text}: it is given up, and the run goes on with the other {len(self.clocks)}")
+        self.actions.append((LOSE, worker, 0, 1))
+        self.granted -= self.computing[worker]
+        self.seen = None  # look at all who wait
+        for key in sorted(self.groups):
+            if self._complete(self.groups[key]):
+                self._together(key)
 
     def next(self, server):
         """The next action, or None if there is nothing to do until a message comes."""
@@ -64,6 +89,7 @@ class Decider:
         done = self._done(server)
         self.goal = min((done // self.unit // self.between + 1) * self.between, self.steps) * self.unit
         self.granted = server.handled + len(self.clocks) * self.model.pushes
+        self.computing.update(dict.fromkeys(self.clocks, self.model.pushes))
 
     def _done(self, server):
         return server.handled if self.model.of == "any" else server.version
@@ -73,11 +99,15 @@ class Decider:
             return self._sort(server, *self.undecided.popleft())
         for worker in self._released(server):
             self.granted += self.model.pushes
+            self.computing[worker] += self.model.pushes
             self.actions.append((ANSWER, worker, 0, 0))
         if self.actions or not self._quiet(server):
             return
         if self.groups:
             return self._together(min(self.groups))
+        first = next(iter(self.clocks))
+        for worker in server.lost:  # in a run that is resumed here, it comes back as if it were the first of the others
+            self._clocks[worker] = self.clocks[first]
         self.actions.append((STAND, 0, 0, int(self.stopping)))
         self.goal = self.seen = None
 
@@ -100,8 +130,16 @@ class Decider:
             return self.actions.append((DROP, worker, key, 0))
         group = self.groups.setdefault(MEAN if self.model.of == "any" else key, [])
         group.append((worker, key))
-        if len(group) == self.model.collect:
+        if self._complete(group):
             self._together(key if self.model.of == "clock" else next(iter(self.groups)))
+
+    def _complete(self, group):
+        """Whether these pushes make an update: all that there can be, once workers were given up."""
+        if len(self.clocks) == len(self._clocks):
+            return len(group) == self.model.collect
+        if self.model.of == "clock":
+            return self.clocks.keys() <= {worker for worker, _ in group}
+        return len(group) >= min(self.model.collect, len(self.clocks))
 
     def _together(self, key):
         """The pushes of a group make an update; under `cancel` everyone goes on with it."""
@@ -111,6 +149,7 @@ class Decider:
     def _reject(self, server, worker, key, problem):
         self.in_a_row += 1
         if self.in_a_row >= len(self.clocks):
+            refuse(server, server.pushes[worker, key])
             raise NonFiniteGradient(self.local.describe_push(server.pushes[worker, key]))
         self.local.order.reject(worker, problem)
         self.actions.append((REJECT, worker, key, 0))
@@ -139,12 +178,3 @@ class Decider:
             begun = self.clocks[worker] * self.unit if self.model.exchange else begun
             if begun < self.goal and self.model.release(worker, now):
                 yield worker
-
-
-def fault(push, x):
-    """What is wrong with a push, for a range of x behind its four numbers; None if nothing is."""
-    if push.shape != x.shape or push.dtype != x.dtype:
-        return f"{len(push) - HEAD} numbers of {push.dtype}, where the server holds {len(x) - HEAD} of {x.dtype}"
-    if push[BAD] or not isfinite(np.dot(push[HEAD:], push[HEAD:])):
-        return "its gradient is not finite"
-    return None

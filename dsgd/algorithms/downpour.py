@@ -17,7 +17,8 @@ import numpy as np
 
 from dsgd.algorithms.consistency import asp
 from dsgd.algorithms.parameter_server import NOTHING, at_rest, place, pull, push, serve, source
-from dsgd.algorithms.server import PARAMETERS, PULL, REST, Server
+from dsgd.algorithms.admission import PULL
+from dsgd.algorithms.server import PARAMETERS, REST, Server
 from dsgd.comm import Header, Roles
 from dsgd.state import ALONE, HEAD
 
@@ -82,7 +83,7 @@ def _work(comm, local, state, optimizer, server, schedule, steps, n_push, n_fetc
                 if step < n_fetch:
                     x -= schedule(min(t, steps - 1)) * g[HEAD:]
             comm.send(NOTHING, comm.servers[0], PULL, header)
-            packet, header, tag = yield from pull(comm, server)
+            packet, header, tag = yield from pull(comm, state, server)
             for request in sending:
                 request.wait()
             version[0], state.t = header.version, header.step

@@ -6,7 +6,8 @@
 α = β / N for N workers; in the paper's other notation α = η ρ, so ρ = β / (N η).  The step of a worker is that of
 `--optimizer`, whose state (a velocity, moments) stays with the worker, as does the clip.  Servers hold the centre by key
 ranges and add what is pushed; the centre that a worker sees was pulled after its τ steps, right before its push.  All
-workers make as many steps, so a run of `--steps` is as many for each.
+workers make as many steps, so a run of `--steps` is as many for each.  Two things are not as in the paper: its workers
+exchange before a step and not after it, and take that step's gradient at x_i before the exchange.
 
 Reference: Zhang, Choromanska and LeCun 2015 (NIPS; arXiv 1412.6651), algorithm 1, asynchronous EASGD.
 Exact when: β = 0: N independent runs of sgd, each on its own parts of the batches, to the bit; the centre stays.
@@ -16,7 +17,8 @@ import numpy as np
 
 from dsgd.algorithms.consistency import asp
 from dsgd.algorithms.parameter_server import NOTHING, at_rest, place, pull, push, serve, source
-from dsgd.algorithms.server import PULL, REST, Server
+from dsgd.algorithms.admission import PULL
+from dsgd.algorithms.server import REST, Server
 from dsgd.comm import Header, Roles
 from dsgd.state import ALONE, HEAD
 
@@ -89,7 +91,7 @@ def _train(comm, local, state, server, schedule, steps, alpha, tau):
                 made[0] = t + 1
             header = Header(int(version[0]), int(made[0]), int(pushes[0]))
             comm.send(NOTHING, comm.servers[0], PULL, header)
-            answer, header, tag = yield from pull(comm, server)
+            answer, header, tag = yield from pull(comm, state, server)
             for request in sending:
                 request.wait()
             version[0], state.t = header.version, header.step

@@ -18,11 +18,12 @@ def find_impossible(entries, model, workers):
     Args:
         entries: of a log that ends with all workers at rest, see dsgd.order.  model: consistency.Model.  workers: N.
     """
-    version, begin, made = 0, 0, [0] * workers
-    for pushes, rest in parts(entries):
+    version, begin, made, gone = 0, 0, [0] * workers, set()
+    for pushes, lost, rest in parts(entries):
+        gone.update(*lost.values())
         numbered = list(enumerate(pushes, begin))
-        end = begin + len(pushes)
-        found = _of_workers(numbered, end, version, made, model) or _of_updates(numbered, version, model)
+        end = begin + len(pushes) + sum(map(len, lost.values()))
+        found = _of_workers(numbered, end, version, made, gone, model) or _of_updates(numbered, version, model)
         if found:
             return found
         version = max([version, *(push[3] for push in pushes)])
@@ -32,12 +33,13 @@ def find_impossible(entries, model, workers):
     return None
 
 
-def _of_workers(pushes, end, version, made, model):
+def _of_workers(pushes, end, version, made, gone, model):
     """What cannot be in the pushes between two rests, each worker's for themselves.
 
     Args:
         pushes: [(number of the entry, entry)].  end: number of the second rest.  version: of the first.
         made: pushes of each worker until the first rest; until the second one after the call.
+        gone: workers that were given up.
     """
     of = {worker: [] for worker in range(len(made))}
     for number, (worker, push, pulled, _) in pushes:
@@ -53,7 +55,7 @@ def _of_workers(pushes, end, version, made, model):
             if pulled < last or bound and pulled != last:
                 return number, f"worker {worker}'s push {push} is computed on version {pulled}, after version {last}"
             last = pulled
-        if not own:
+        if not own and worker not in gone:
             return end, f"all workers stand still, and worker {worker} has not pushed since they did before"
         if len(own) % model.pushes or model.exchange and len(own) != len(of[0]):
             return end, f"all workers stand still, and worker {worker} has not made all the pushes that belong together"

@@ -18,13 +18,15 @@ Exact when: bsp is data-parallel on as many workers, to the bit, for any S; asp 
 """
 
 from functools import partial
+from math import inf
 
 import numpy as np
 
+from dsgd.algorithms.admission import PULL, PUSH
 from dsgd.algorithms.consistency import choose_model
 from dsgd.algorithms.decide import Decider
 from dsgd.algorithms.replay import actions
-from dsgd.algorithms.server import PARAMETERS, PULL, PUSH, REST, Server, Told
+from dsgd.algorithms.server import LOST, PARAMETERS, REST, Server, Told
 from dsgd.algorithms.staleness import check_staleness, make_correction
 from dsgd.comm import Header, Roles
 from dsgd.layout import BLOCK, cut
@@ -63,20 +65,28 @@ def servers_and_workers(
     consistency="bsp",
     staleness="ignore",
     compensation=None,
+    patience=None,
     **dials,
 ):
     """Who serves which key range, and who works: see place."""
     workers, owners = place(size, objective, servers, colocated)
     model = consistency_model(len(workers), consistency=consistency, **dials)
+    if patience is not None and not 0 < patience < inf:
+        raise ValueError(f"patience={patience}: a worker is given up after a number of seconds, more than 0")
+    if patience and colocated:
+        raise ValueError("patience= with colocated=true: nobody goes on without a server; leave one of them out")
+    if model.cancel and patience:
+        raise ValueError("patience= with cancel=true, where a slow worker never pushes; leave one of them out")
     check_staleness(model, staleness, compensation)
     if model.cancel and colocated:
         raise ValueError("cancel=true with colocated=true: a server must not be interrupted; leave one of them out")
     pushes = len(workers) if model.synchronous else model.collect
-    return Roles(workers, owners, tuple(range(len(owners))), synchronous=model.synchronous, pushes=pushes)
+    spare = patience is not None and not model.synchronous
+    return Roles(workers, owners, tuple(range(len(owners))), model.synchronous, pushes, spare=spare)
 
 
 def consistency_model(
-    workers, *, consistency, servers=1, colocated=False, staleness="ignore", compensation=None, **dials
+    workers, *, consistency, servers=1, colocated=False, staleness="ignore", compensation=None, patience=None, **dials
 ):
     """The consistency.Model of these options of parameter-server."""
     return choose_model(consistency, workers, **dials)
@@ -104,6 +114,7 @@ def parameter_server(
     n: int = ...,
     sample: int = ...,
     cancel: bool = ...,
+    patience: float = ...,
     staleness: str = "ignore",
     compensation: float = ...,
 ):
@@ -117,8 +128,9 @@ def parameter_server(
     if serves:
         update = partial(optimizer.step, among=among) if model.averages else optimizer.step_clipped
         correction = make_correction(staleness, compensation, HEAD if comm.rank == comm.servers[0] else 0)
-        actions = source(comm, local, state, model, steps)
-        server = Server(comm, local, state, model, actions, update, schedule, correction)
+        following = source(comm, local, state, model, steps)
+        patience = patience if isinstance(following, Decider) else None
+        server = Server(comm, local, state, model, following, update, schedule, patience, correction)
     if works:
         yield from _work(comm, local, state, optimizer, model, server, steps)
     else:
@@ -139,10 +151,10 @@ def serve(comm, state, server, steps):
     """From one cut to the next; all ranks start together, so that a run that is resumed there goes on in the same order."""
     while state.t < steps:
         if not server.model.synchronous:
-            comm.barrier()
-        server.resting = False
+            comm.without(state.lost).barrier()
+        server.begin()
         while not server.resting:
-            server.hear(comm.recv())
+            server.listen()
             yield from server.act()
         server.settle()
         yield
@@ -155,7 +167,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
     x = at_rest(comm, state, server)
     while state.t < steps:
         if not model.synchronous:
-            comm.barrier()
+            comm.without(state.lost).barrier()
         tag = PARAMETERS
         while tag != REST:
             # compute: by rounds the batch is that of the version, else worker i's k-th gradient is of global batch k
@@ -173,7 +185,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 comm.send(NOTHING, comm.servers[0], PULL, header)
                 pushes[0] += 1
             # pull
-            packet, header, tag = yield from pull(comm, server, new)
+            packet, header, tag = yield from pull(comm, state, server, new)
             if not model.cancel:  # all servers have answered, so they have the pushes
                 for request in sending:
                     request.wait()
@@ -183,6 +195,8 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 state.x = x
             if tag != REST:
                 yield ALONE
+        if header.push > len(state.lost):
+            state.lost = tuple(comm.recv(comm.servers[0], LOST).data.tolist())
         if server:
             server.settle()
             server.resting = False
@@ -201,7 +215,7 @@ def push(comm, packet, header):
     return [comm.isend(packet[key], s, PUSH, header._replace(range=s)) for s, key in enumerate(keys)]
 
 
-def pull(comm, server, new=None):
+def pull(comm, state, server, new=None):
     """(packet, header, tag) of the servers' answer to a pull; a worker that is a server, too, serves until it is there.
 
     new: an irecv of the first server's.
@@ -211,6 +225,8 @@ def pull(comm, server, new=None):
         message = comm.recv()
         if message.tag in (PARAMETERS, REST):
             replies[message.source] = message
+        elif message.tag == LOST:
+            state.lost = tuple(message.data.tolist())
         else:
             server.hear(message)
             yield from server.act()

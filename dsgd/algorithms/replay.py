@@ -12,7 +12,7 @@ Exact when: always: the parameters are those of the run that the log is of, to t
 
 from collections import deque
 
-from dsgd.algorithms.server import ANSWER, DROP, MEAN, REJECT, STAND, TAKE, UPDATE
+from dsgd.algorithms.server import ANSWER, DROP, LOSE, MEAN, REJECT, STAND, TAKE, UPDATE
 
 
 def actions(entries, model, workers, steps):
@@ -22,12 +22,14 @@ def actions(entries, model, workers, steps):
         model: consistency.Model.  workers: N.  steps: of the whole run; a log may end before.
     """
     result, version = [], 0
-    for pushes, rest in parts(entries):
+    for pushes, lost, rest in parts(entries):
         if model.cancel:  # it depends on the moment whether there is a late push at all
             pushes = [push for push in pushes if push[3] > 0]
         pulled = _pulled(pushes, workers, model)
         result += _answers(pulled, version, model)
-        for (worker, push, computed_on, into), following in zip(pushes, [*pushes[1:], None]):
+        for place, (worker, push, computed_on, into) in enumerate(pushes):
+            following = pushes[place + 1] if place + 1 < len(pushes) else None
+            result += _lose(lost, place)
             key = computed_on if model.of == "round" else push
             if into <= 0:
                 result.append((REJECT if into < 0 else DROP, worker, key, 0))
@@ -37,20 +39,28 @@ def actions(entries, model, workers, steps):
                 version = into
                 result.append((UPDATE, 0, MEAN if model.of == "any" else key, 0))
                 result += _answers(pulled, version, model, to_all=model.cancel and following is not None)
+        result += _lose(lost, len(pushes))
         last = rest is entries[-1]
         result.append((STAND, 0, 0, int(last and rest["step"] < steps)))
     return result
 
 
 def parts(entries):
-    """([push], rest) of the pushes from one rest to the next."""
-    pushes = []
+    """([push], {how many of them came before: [lost worker]}, rest) from one rest to the next."""
+    pushes, lost = [], {}
     for entry in entries:
         if is_push(entry):
             pushes.append(entry)
         elif "rest" in entry:
-            yield pushes, entry
-            pushes = []
+            yield pushes, lost, entry
+            pushes, lost = [], {}
+        elif "lost" in entry:
+            lost.setdefault(len(pushes), []).append(entry["lost"])
+
+
+def _lose(lost, place):
+    """Workers that were given up: in a replay they are there, and have nothing to do."""
+    return [(LOSE, worker, 0, 0) for worker in lost.get(place, ())]
 
 
 def is_push(entry):

@@ -15,12 +15,14 @@ from collections import deque
 
 import numpy as np
 
+from dsgd.algorithms.admission import PULL, refuse, sender
+from dsgd.algorithms.patience import Patience
 from dsgd.collectives import tree_sum
 from dsgd.comm import Header
 from dsgd.state import ALONE, HEAD, SAMPLES, STOP
 
-PULL, PUSH, PARAMETERS, REST, ORDER = 1, 2, 3, 4, 5  # tags; REST: parameters, and everyone stands still
-TAKE, DROP, REJECT, UPDATE, ANSWER, STAND = range(6)  # actions: (kind, worker, key of the push, number)
+PARAMETERS, REST, ORDER, LOST = range(3, 7)  # tags, beside PULL and PUSH; REST: parameters, and everyone stands still
+TAKE, DROP, REJECT, UPDATE, ANSWER, STAND, LOSE = range(7)  # actions: (kind, worker, key of the push, number)
 MEAN = -1  # the key of an update that is the mean of its pushes, and not a sum over one global batch
 
 
@@ -29,15 +31,16 @@ class Server:
 
     Args:
         model: consistency.Model.  source: what gives the next action: decide.Decider, or Told.
-        update: (x, g, lr) -> None, one update of the own range.
+        update: (x, g, lr) -> None, one update of the own range.  patience: s, see Patience; None for ever.
         correction: staleness.Correction of late pushes; None for none.
 
     Attributes:
         pushes: {(worker, key): Message} that came and are not in x yet.  waiting: {worker: None}, whose pull waits.
         held: {worker: version} that each was given last.  group: [(worker, Message)] of the next update.
+        lost: {worker: the send that it may never receive}, of those that were given up.
     """
 
-    def __init__(self, comm, local, state, model, source, update, schedule, correction=None):
+    def __init__(self, comm, local, state, model, source, update, schedule, patience=None, correction=None):
         self.comm, self.local, self.state, self.model = comm, local, state, model
         self.source, self.update, self.schedule, self.correction = source, update, schedule, correction
         self.first, self.others = comm.rank == comm.servers[0], comm.servers[1:]
@@ -47,7 +50,9 @@ class Server:
         self.counts = state.own.setdefault("server", np.array([state.t, state.t * len(comm.workers)]))
         self.pushes, self.waiting, self.group = {}, {}, []
         self.held = dict.fromkeys(range(len(comm.workers)), self.version)
-        self.resting = False
+        self.numbers = {}  # worker -> the number of its next push
+        self.lost, self.resting = {}, False
+        self.patience = Patience(comm, patience)
         self._told, self._copy = [], None
         self._sending, self._telling = {}, {}  # worker, server -> request
         self._total = comm.empty(len(self.whole)) if model.averages else None
@@ -74,25 +79,47 @@ class Server:
 
     def hear(self, message):
         """Put away a message; act() does what follows from it."""
-        if message.tag == ORDER:
+        if message.tag == ORDER and not self.first and message.source == self.comm.servers[0]:
             self.source.actions.extend(map(tuple, message.data.reshape(-1, 4).tolist()))
             return
-        worker, header = self.number[message.source], message.header
+        worker, header = sender(self, message), message.header
+        if worker not in self.held:  # it was given up
+            return
         if message.tag == PULL:
+            self.patience.end(worker)
             if header.version == self.held[worker]:  # otherwise its answer is on the way
                 self.waiting[worker] = None
                 self.source.asked(worker)
         else:
-            key = header.version if self.model.of == "round" else header.push
-            self.pushes[worker, key] = message
-            self.source.came(worker, key)
+            self.pushes[worker, self.key(header)] = message
+            self.source.came(worker, self.key(header))
+
+    def listen(self):
+        """Hear the next message, or give up the worker that has been silent for too long."""
+        message, silent = self.patience.message()
+        if message:
+            self.hear(message)
+        else:
+            self.source.lose(self, silent)
+
+    def begin(self):
+        """All workers compute."""
+        self.resting = False
+        for worker in self.held:
+            self.patience.begin(worker)
+
+    def key(self, header):
+        """Which of its worker's pushes it is, under the consistency model."""
+        return header.version if self.model.of == "round" else header.push
 
     def act(self):
         """Execute all actions that there are; yields after each update of an asynchronous model, with the others told."""
         while action := self.source.next(self):
             kind, worker, key, number = action
             if kind == TAKE:
-                self.group.append((worker, self._corrected(worker, self.pushes.pop((worker, key)))))
+                push = self.pushes.pop((worker, key))
+                refuse(self, push)
+                self.group.append((worker, self._corrected(worker, push)))
                 self.counts[1] += 1
             elif kind in (DROP, REJECT):
                 self._log(worker, self.pushes.pop((worker, key)), 0 if kind == DROP else -1)
@@ -103,6 +130,9 @@ class Server:
                 continue
             elif kind == ANSWER:
                 self._answer(worker, PARAMETERS)
+                self.patience.begin(worker)
+            elif kind == LOSE:
+                self._lose(worker, gone=number)
             self._told.append(action)
             if kind == STAND:
                 return self._stand(number)
@@ -153,8 +183,19 @@ class Server:
         self.held[worker] = self.version
         if self.correction:
             self.correction.give(worker, self.version, self._copy)
-        header = Header(self.version, self.state.t)
+        header = Header(self.version, self.state.t, push=len(self.lost))
         self._sending[worker] = self.comm.isend(self._copy, self.comm.workers[worker], tag, header)
+
+    def _lose(self, worker, gone):
+        """A worker was given up.   gone: nothing is sent to it any more; in a replay it is there, and has nothing to do"""
+        if self.first:
+            self.local.order.add({"lost": worker})
+        if gone:
+            self.lost[worker] = self._sending.pop(worker, None)
+            self.waiting.pop(worker, None)
+            del self.held[worker]
+            self.pushes = {push: message for push, message in self.pushes.items() if push[0] != worker}
+            self.comm.give_up(self.comm.workers[worker])
 
     def _stand(self, stop):
         """Everyone gets this version, and what was agreed: bsp's four numbers, else whether this is the end."""
@@ -169,8 +210,14 @@ class Server:
         else:
             head = np.array(self.source.actions.popleft(), np.int64).view(np.float64)
         self._tell()
+        lost = np.array([self.comm.workers[worker] for worker in self.lost], np.int64)
         for worker in list(self.held):
             self._answer(worker, REST)
+            if self.first and len(lost) > len(state.lost):  # news
+                self._telling[self.comm.workers[worker]] = self.comm.isend(lost, self.comm.workers[worker], LOST)
+        state.lost = tuple(lost.tolist())
+        if not self.model.cancel:  # under cancel some are late
+            self.pushes.clear()  # of those who, in a replay, have nothing to do
         self.resting = True
         state.agree(head)
 

@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dsgd.algorithms.consistency import choose_model
+from dsgd.algorithms.history import find_impossible
+from dsgd.algorithms.replay import actions
 from dsgd.arguments import read_arguments, to_toml
 from dsgd.checkpoint import pack, unpack
 from dsgd.comm import Header
@@ -24,7 +27,8 @@ from dsgd.errors import CheckpointError, DsgdError
 from dsgd.faults import FAULTS, read_faults
 from dsgd.launch import saved_step
 from dsgd.mpi.wire import LARGEST, TAGS, announced, decode, encode
-from dsgd.records import METRICS, read_records
+from dsgd.order import read_order, text as lines_of
+from dsgd.records import METRICS, ORDER, read_records
 
 LONGEST = 1 << 16  # bytes of an input
 FOLDER = Path(tempfile.mkdtemp(prefix="dsgd-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
@@ -89,6 +93,14 @@ def step_of(path):
     assert type(step) is int, step
 
 
+def order(path):
+    """A log: what the reader takes and nothing is found impossible in becomes actions, whatever the model."""
+    _, entries = read_order(path, whole=False)
+    for model in ORDERED:
+        if not find_impossible(entries, model, 2):
+            actions(entries, model, 2, steps=9)
+
+
 def data_set(spec):
     """Loads the data set that a spec, with {} for the path, names."""
     return lambda path: load(spec.replace("{}", str(path)), seed=0, dtype="float32")
@@ -124,6 +136,12 @@ CHECKPOINT = pack(
         "versions": {"dsgd": "1"},
     },
 )
+ORDERED = [choose_model("asp", 2), choose_model("k-sync", 2, k=1, cancel=True), choose_model("bsp", 2)]
+LOG_HEAD = {"format": 1, "dsgd": "1", "ranks": 3, "workers": 2, "data": "abc", "config": {"lr": 0.1}}
+LOGS = [
+    [LOG_HEAD, [0, 0, 0, 1], [0, 1, 1, 2], [1, 0, 0, 3], [1, 1, 3, -1], {"rest": 3, "step": 2}],
+    [LOG_HEAD, [0, 0, 0, 1], [1, 0, 0, 0], {"rest": 1, "step": 1}, [0, 1, 1, 2], [1, 1, 1, 0], {"rest": 2, "step": 2}],
+]
 CSV = [
     "a,b,y\n1,2,0\n3,4.5,1\n-1e3,0,1\n5,6,0\n",
     'a;"b;c";y\n1;2;"red"\n3;4;blue\n5;6;red\n0;0;blue\n',
@@ -182,6 +200,7 @@ TARGETS = {
         through_file(METRICS, lambda path: read_records(path.parent)),
         [b'{"step": 1, "train_loss": 0.5}\n{"step": 2, "train_loss": null}\n'],
     ),
+    "order": Target(through_file(ORDER, order), [lines_of(lines).encode() for lines in LOGS]),
     "faults": Target(lambda data: read_faults(text(data)), [string.encode() for string in FAULT_STRINGS]),
     "flags": Target(command_line, [*map(flags, CONFIGS[1:]), b"--hidden\n8,8\n--print-config\n--seed=3"]),
     "toml": Target(

@@ -24,7 +24,8 @@ class Model(NamedTuple):
         release: (worker, progress) -> whether this worker may go on; see Progress.
         synchronous: all ranks stand still after every update.
         cancel: late workers abandon their gradient when the update is made.
-        pairwise: the release looks at single workers' clocks, and not at the slowest alone.
+        until: what has to change before a worker that waits may be released: the "version", the number of pushes
+            "handled", or the "slowest" clock; None if it waits for the end of the run alone.
         gradients: of a worker in each of its pushes.  pushes: of a worker for each of its pulls.
         exchange: each push follows a pull, the first one too, and all workers make as many.
     """
@@ -34,7 +35,7 @@ class Model(NamedTuple):
     release: object
     synchronous: bool = False
     cancel: bool = False
-    pairwise: bool = False
+    until: str | None = "version"
     gradients: int = 1
     pushes: int = 1
     exchange: bool = False
@@ -52,7 +53,7 @@ class Progress(NamedTuple):
     slowest: int  # the least of them
     version: int  # updates made
     held: dict  # worker -> the version it was given last
-    collected: set  # workers whose push waits for others
+    collected: dict  # worker -> its pushes that wait for others
     draw: object  # (worker, clock) -> a numpy Generator that is a function of the seed and these
 
 
@@ -79,7 +80,8 @@ def ssp(workers, *, bound: int = None, apply: str = "each"):
     def release(worker, now):
         return now.clocks[worker] - now.slowest <= bound
 
-    return Model(1, "any", release) if apply == "each" else Model(workers, "clock", release)
+    collect, of = (1, "any") if apply == "each" else (workers, "clock")
+    return Model(collect, of, release, until="slowest")
 
 
 def asp(workers):
@@ -88,7 +90,7 @@ def asp(workers):
     Reference: Dean et al. 2012 (NIPS), section 4.1; Recht et al. 2011 (arXiv 1106.5730)
     Exact when: one worker is sgd
     """
-    return Model(1, "any", _always)
+    return Model(1, "any", _always, until=None)
 
 
 def backup(workers, *, b: int = None, cancel: bool = False):
@@ -119,7 +121,7 @@ def k_async(workers, *, k: int = None):
     Exact when: k=1 is asp under the same order
     """
     _at_most(k, workers)
-    return Model(k, "any", lambda worker, now: worker not in now.collected)
+    return Model(k, "any", lambda worker, now: not now.collected[worker])
 
 
 def softsync(workers, *, n: int = None):
@@ -130,7 +132,7 @@ def softsync(workers, *, n: int = None):
     """
     if not 1 <= n <= workers:
         raise ValueError(f"n={n}-softsync with {workers} workers: n is 1 to {workers}, an update takes ⌊N/n⌋ pushes")
-    return Model(workers // n, "any", _always)
+    return Model(workers // n, "any", _always, until=None)
 
 
 def sampled(workers, *, sample: int = None, bound: int = None):
@@ -149,7 +151,7 @@ def sampled(workers, *, sample: int = None, bound: int = None):
         drawn = now.draw(worker, now.clocks[worker]).permutation(len(others))[:sample]
         return all(now.clocks[worker] - now.clocks[others[i]] <= bound for i in drawn)
 
-    return Model(1, "any", release, pairwise=True)
+    return Model(1, "any", release, until="handled")
 
 
 MODELS = {

@@ -7,7 +7,8 @@
     all pulls wait    → update with what there is, or stand still: a cut, where a run can be saved, or end
 
 A run has N · steps pushes (steps updates, if they are rounds; steps pushes of each worker, if they are clocks; fewer, if a
-push has several gradients); between two cuts there are as many as `--checkpoint-every` steps have.  Once somebody wishes to stop, the next whole step is a cut.
+push has several gradients); between two cuts there are as many as `--checkpoint-every` steps have.  Once somebody wishes
+to stop, the next whole step is a cut.
 
 Reference: Li et al. 2014 (OSDI), section 3.5, tasks wait for those they depend on, at the server.
 Exact when: the order of arrival is the same: then the actions are the same.
@@ -37,8 +38,10 @@ class Decider:
         # pushes of each worker that were handled
         self._clocks = own.setdefault("clocks", np.full(workers, t))
         self.clocks = dict(enumerate(self._clocks.tolist()))
+        self._line_up()
         self.unit = workers * model.pushes if model.of == "any" else 1
-        self.actions, self.undecided, self.groups = deque(), deque(), {}
+        self.actions, self.undecided = deque(), deque()
+        self.groups, self.collected = {}, Counter()  # pushes that wait for others, and how many are of each worker
         self.computing = Counter()  # worker -> its pushes that are granted, and have not come
         self.stopping = False
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
@@ -70,6 +73,7 @@ class Decider:
             raise PeerError(f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint")
         self.local.order.tell(f"{text}: it is given up, and the run goes on with the other {len(self.clocks)}")
         self.actions.append((LOSE, worker, 0, 1))
+        self._line_up()
         self.granted -= self.computing[worker]
         self.seen = None  # look at all who wait
         for key in sorted(self.groups):
@@ -118,8 +122,7 @@ class Decider:
     def _sort(self, server, worker, key):
         """What is done with a push."""
         message = server.pushes[worker, key]
-        self.clocks[worker] += 1
-        self._clocks[worker] += 1
+        self._tick(worker)
         problem = None if self.model.synchronous else fault(message.data, server.whole)
         if problem:
             return self._reject(server, worker, key, problem)
@@ -130,8 +133,22 @@ class Decider:
             return self.actions.append((DROP, worker, key, 0))
         group = self.groups.setdefault(MEAN if self.model.of == "any" else key, [])
         group.append((worker, key))
+        self.collected[worker] += 1
         if self._complete(group):
             self._together(key if self.model.of == "clock" else next(iter(self.groups)))
+
+    def _line_up(self):
+        self.at = Counter(self.clocks.values())  # clock -> how many workers are there
+        self.slowest = min(self.at)
+
+    def _tick(self, worker):
+        """A push more of this worker."""
+        clock = self.clocks[worker]
+        self.clocks[worker] = self._clocks[worker] = clock + 1
+        self.at[clock] -= 1
+        self.at[clock + 1] += 1
+        while not self.at[self.slowest]:
+            self.slowest += 1
 
     def _complete(self, group):
         """Whether these pushes make an update: all that there can be, once workers were given up."""
@@ -143,7 +160,9 @@ class Decider:
 
     def _together(self, key):
         """The pushes of a group make an update; under `cancel` everyone goes on with it."""
-        self.actions.extend((TAKE, worker, push, 0) for worker, push in self.groups.pop(key))
+        for worker, push in self.groups.pop(key):
+            self.collected[worker] -= 1
+            self.actions.append((TAKE, worker, push, 0))
         self.actions.append((UPDATE, 0, key, 0))
 
     def _reject(self, server, worker, key, problem):
@@ -165,16 +184,22 @@ class Decider:
 
     def _released(self, server):
         """The workers that may go on, of those that wait; under `cancel` all of them may, with a new version."""
-        slowest, fresh = min(self.clocks.values()), [worker for worker in self.fresh if worker in server.waiting]
-        seen, self.fresh = (server.version, slowest, server.handled if self.model.pairwise else 0), []
-        waiting = fresh if seen == self.seen else list(self.clocks if self.model.cancel else server.waiting)
-        if not waiting:
+        until, before = self.model.until, self.seen
+        self.seen = getattr(self if until == "slowest" else server, until) if until else 0
+        if self.seen == before and not self.fresh:
             return
-        self.seen = seen
-        collected = {worker for group in self.groups.values() for worker, _ in group}
-        now = Progress(self.clocks, slowest, server.version, server.held, collected, self.local.draw)
+        fresh, self.fresh = self.fresh, []
+        if self.seen == before:
+            waiting = [worker for worker in fresh if worker in server.waiting]
+        else:
+            waiting = list(self.clocks if self.model.cancel else server.waiting)
+        now = Progress(self.clocks, self.slowest, server.version, server.held, self.collected, self.local.draw)
         for worker in waiting:
-            begun = {"round": server.version, "clock": self.clocks[worker], "any": self.granted}[self.model.of]
-            begun = self.clocks[worker] * self.unit if self.model.exchange else begun
-            if begun < self.goal and self.model.release(worker, now):
+            if self._begun(server, worker) < self.goal and self.model.release(worker, now):
                 yield worker
+
+    def _begun(self, server, worker):
+        """How much of the goal is granted, as far as this worker is concerned."""
+        if self.model.of == "clock" or self.model.exchange:
+            return self.clocks[worker] * self.unit
+        return self.granted if self.model.of == "any" else server.version

@@ -229,7 +229,7 @@ class Server:
 
     def _tell(self):
         """The other servers do the same."""
-        if self._told and self.first:
+        if self._told and self.first and self.others:
             rows = np.array(self._told, np.int64).ravel()
             for server in self.others:
                 if server in self._telling:

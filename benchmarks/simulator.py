@@ -9,7 +9,6 @@ import numpy as np
 from benchmarks.measure import interleaved
 from benchmarks.step import data
 from dsgd.algorithms import ALGORITHMS
-from dsgd.algorithms.server import PARAMETERS, PULL, PUSH
 from dsgd.data import Dataset
 from dsgd.local import Local
 from dsgd.mlp import MLP
@@ -23,6 +22,7 @@ from dsgd.state import State
 from dsgd.update import Update
 
 WIDTHS, BATCH = (784, 128, 10), 32
+PUSH, PULL, PARAMETERS = range(3)  # tags
 
 
 def in_place_tree(stack):

@@ -96,6 +96,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
             if announce:
                 announce(job, backend)
             start = job.restored[1]["clock"] if job.restored else 0.0
+            clock = {"network": job.network, "timing": job.timing} if backend.virtual else {}
             prepared = time.perf_counter()
             try:
                 done = backend.run(
@@ -107,6 +108,7 @@ def run(config=None, *, backend=None, objective=None, world=None, wish=None, ann
                     faults=job.faults,
                     debug=config.debug_collectives,
                     trace=config.trace,
+                    **clock,
                 )
                 if own_backend:
                     backend.close()

@@ -22,6 +22,7 @@ from dsgd.state import State
 from dsgd.update import Update
 
 WIDTHS, BATCH = (784, 128, 10), 32
+PUSH, PULL, PARAMETERS = range(3)  # tags
 
 
 def in_place_tree(stack):
@@ -90,8 +91,35 @@ def event(ranks=1000, rounds=20):
     return (time.perf_counter() - start) / world.kernel.events
 
 
+def asynchronous(workers=999, pushes=30):
+    """Events a second at one server to which all workers push and from which they pull, without arithmetic.
+
+    An event: a gradient ended, or a message delivered; of these each push has three (push, pull, parameters).
+    """
+    world, numbers, nothing = World(workers + 1), np.empty(4), np.empty(0)
+
+    def serve(comm):
+        x = comm.copy(numbers)
+        for _ in range(2 * pushes * workers):
+            message = comm.recv()
+            if message.tag == PULL:
+                comm.isend(x, message.source, PARAMETERS)
+
+    def work(comm):
+        for step in range(pushes):
+            comm.compute(int, step, 1e6)
+            comm.isend(numbers, 0, PUSH)
+            comm.isend(nothing, 0, PULL)
+            comm.recv(0)
+
+    start = time.perf_counter()
+    world.run(lambda rank: (work if rank else serve)(world.comm(rank)))
+    return 4 * pushes * workers / (time.perf_counter() - start)
+
+
 CROWDS = {
     "1,000 workers × 8 samples × 10 steps, teacher 64-64-32-10": "run(data='teacher:samples=100000', hidden='64,32', batch_size=8000, steps=10, simulate=1000)",
+    "1,000 workers × 8 samples × 50 pushes of an asynchronous parameter server, the same network": "run(data='teacher:samples=100000', hidden='64,32', batch_size=8000, steps=50, simulate=1001, algorithm='parameter-server:consistency=asp', optimizer='sgd', lr=1e-3)",
     "10,000 workers × 5 steps, a quadratic": "run(objective=Quadratic(samples=20000), batch_size=10000, steps=5, simulate=10000, dtype='float64')",
 }
 
@@ -116,6 +144,9 @@ def main():
             f"  N = {workers:3d}: a simulated worker-step {simulated * 1e6:.0f} µs, in a plain loop {plain * 1e6:.0f} µs: {simulated / plain:.2f} ×"
         )
     print(f"  an event without arithmetic at 1,000 ranks: {min(event() for _ in range(5)) * 1e6:.1f} µs")
+    print(
+        f"  asynchronous traffic of 999 workers and a server: {max(asynchronous() for _ in range(5)):,.0f} events a second"
+    )
     for name, call in CROWDS.items():
         seconds, megabytes = crowd(call)
         print(f"  {name}: {seconds:.1f} s, {megabytes:.0f} MB")

@@ -15,10 +15,12 @@ from dsgd.algorithms import ALGORITHMS  # noqa: E402
 from dsgd.algorithms.consistency import MODELS  # noqa: E402
 from dsgd.data import DATASETS, FILES  # noqa: E402
 from dsgd.faults import FAULTS, SIMULATED  # noqa: E402
+from dsgd.network import NETWORKS  # noqa: E402
 from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS  # noqa: E402
 from dsgd.sampling import PARTITIONS  # noqa: E402
 from dsgd.schedules import SCHEDULES  # noqa: E402
 from dsgd.specs import options  # noqa: E402
+from dsgd.timing import COMPUTE, common  # noqa: E402
 
 
 def first_line(part):
@@ -86,13 +88,28 @@ def data():
         yield f"`{name}`", first_line(source), shown(source)
 
 
+def compute():
+    yield "`--compute`", "seconds of a gradient", "options"
+    for name, model in COMPUTE.items():
+        yield f"`{name}`", first_line(model), shown(model)
+    yield "all of them", first_line(common), shown(common)
+
+
+def network():
+    yield "`--network`", "what messages cost", "options"
+    for name, kind in NETWORKS.items():
+        yield f"`{name}`", first_line(kind), shown(kind)
+
+
 def faults():
     yield "`--faults`", "what happens", "options", "where"
     for name, fault in FAULTS.items():
         yield f"`{name}`", first_line(fault), shown(fault), "the simulator" if name in SIMULATED else "both worlds"
 
 
-TABLES = {f.__name__: f for f in (algorithms, consistency, optimizers, schedules, partitions, data, faults)}
+TABLES = {
+    f.__name__: f for f in (algorithms, consistency, optimizers, schedules, partitions, data, compute, network, faults)
+}
 
 
 def table(name):

@@ -1,6 +1,7 @@
 """Where arrays come from: the namespace of the array in hand, and random numbers that do not depend on who draws."""
 
 import threading
+from hashlib import blake2b
 
 import numpy as np
 
@@ -22,6 +23,12 @@ def namespace(x):
 def rng(seed, purpose, *key):
     """A generator that is a pure function of (seed, purpose, key).  Always NumPy's: both devices follow one trajectory."""
     return np.random.default_rng([seed, PURPOSES[purpose], *key])
+
+
+def chance(*key):
+    """A number in (0, 1), uniform, a function of the key (str, int, float, bool) alone: for one draw, cheaper than rng."""
+    bits = int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 11
+    return (bits + 0.5) / 2**53
 
 
 def readonly(x):

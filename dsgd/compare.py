@@ -17,10 +17,12 @@ from dsgd.command import run_command
 from dsgd.errors import DsgdError, NonFiniteGradient, UsageError
 from dsgd.folder import describe, numbered
 from dsgd.layout import BLOCK
+from dsgd.network import read_network
 from dsgd.prepare import prepare
 from dsgd.records import COMPARISON, METRICS, SCORES, write_json
 from dsgd.runner import open_backend, run
 from dsgd.specs import convert
+from dsgd.timing import parse_compute
 
 CENTRALISED = "sgd"  # what the others are compared with: on one rank, whatever --workers says
 USUAL = (CENTRALISED, "dsgd", "data-parallel", "parameter-server", "parameter-server:consistency=asp", "grouped")
@@ -134,8 +136,7 @@ def compare(algorithms, workers, config):
             folder.rmdir()
         raise
     shared = {key: value for key, value in asdict(task.config).items() if key not in (*REFUSED, "output")}
-    network = backend.world.network._asdict()
-    return {"config": shared, "manifest": manifest, "network": network, "runs": runs}, folder
+    return {"config": shared, "manifest": manifest, "runs": runs}, folder
 
 
 def choose(spec, workers, task):
@@ -221,10 +222,13 @@ def cell(value, how):
 
 def explain(comparison):
     """Lines that say what the virtual time means, and the steps of an asynchronous run."""
-    latency, bandwidth, speed = (comparison["network"][key] for key in ("latency", "bandwidth", "speed"))
+    config = comparison["config"]
+    network, (name, compute, _) = read_network(config["network"]), parse_compute(config["compute"])
+    gradient = f"its operations at {compute['speed'] * 1e-9:g} Gflop/s" if name == "flops" else config["compute"]
+    others = ", but for links and cards of their own" if network.links or network.cards else ""
     yield (
-        f"virtual time: a message takes {latency * 1e6:g} µs and its bytes at {bandwidth * 8e-9:g} Gbit/s, "
-        f"a gradient its operations at {speed * 1e-9:g} Gflop/s; nothing else takes any"
+        f"virtual time: a message takes {network.latency * 1e6:g} µs and its bytes at {network.bandwidth * 8e-9:g} Gbit/s"
+        f"{others}, a gradient {gradient}; nothing else takes any"
     )
     if not all(row["synchronous"] for row in comparison["runs"]):
         yield "consistency=asp: in a step every worker makes an update of its own, with the whole step size"

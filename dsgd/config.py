@@ -12,10 +12,12 @@ from dsgd.errors import UsageError
 from dsgd.faults import FAULTS, read_faults
 from dsgd.layers import ACTIVATIONS, LOSSES
 from dsgd.mlp import INITS
+from dsgd.network import NETWORKS
 from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS
 from dsgd.sampling import PARTITIONS
 from dsgd.schedules import SCHEDULES, make_schedule
 from dsgd.specs import build, choose, parse
+from dsgd.timing import COMPUTE, parse_compute
 
 OFF = -1.0  # a tolerance that was not given: 0 is one, too
 PATIENCE = 10  # periods, where --tolerance is given and --patience is not
@@ -79,6 +81,15 @@ class Config:
         + ", ".join(REDUCTIONS),
     )
     simulate: int = flag("distribution", 0, "ranks in this process, on a virtual clock, instead of mpirun's", "N")
+    compute: str = flag(
+        "distribution",
+        "flops",
+        "how long a gradient takes on the virtual clock: " + ", ".join(COMPUTE) + " (measured: not reproducible)",
+        "NAME[:option=value,...]",
+    )
+    network: str = flag(
+        "distribution", "uniform", "what messages cost on the virtual clock: " + ", ".join(NETWORKS), "NAME[:...]"
+    )
     controller: str = flag(
         "distribution",
         "",
@@ -125,6 +136,8 @@ class Config:
         make_schedule(self.schedule, lr=1.0, steps=1)
         read_faults(self.faults)
         make_controller(self.controller)
+        parse_compute(self.compute)
+        parse(self.network, NETWORKS, "network")
         self._check_combinations()
 
     def _check_numbers(self):

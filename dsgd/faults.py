@@ -7,7 +7,7 @@ are virtual in the simulator.  What happens by chance is a function of the seed 
 from typing import NamedTuple
 
 from dsgd.errors import UsageError
-from dsgd.specs import parse
+from dsgd.specs import parse, ranges
 
 EVERYONE = -1
 
@@ -163,11 +163,7 @@ def _fault(spec):
 
 
 def _ranks(spec, text):
-    """(0 to 1, 4 to 4), as ranges, of "0-1/4"."""
     try:
-        spans = [[int(end) for end in part.split("-")] for part in text.split("/")]
-        if any(len(span) > 2 or span[0] > span[-1] for span in spans):
-            raise ValueError
-    except ValueError:
-        raise UsageError(f"--faults {spec}: ranks={text} is no list of ranks such as 0-1/4") from None
-    return tuple(range(span[0], span[-1] + 1) for span in spans)
+        return ranges(text)
+    except ValueError as error:
+        raise UsageError(f"--faults {spec}: ranks={error}") from None

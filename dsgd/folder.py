@@ -112,6 +112,12 @@ def compare(manifest, job, folder):
             f"{folder} was trained with other data than {job.config.data} holds now (sha256 {manifest['data'][:16]}, "
             f"not {job.manifest['data'][:16]}); bring the old file back, or start anew in another folder"
         )
+    for file, was in manifest.get("clock files", {}).items():
+        if job.manifest["clock files"][file] != was:
+            raise UsageError(
+                f"{folder} followed the clock of {file} as it was then (sha256 {was[:16]}); bring the old file back, or "
+                "start anew in another folder"
+            )
     ranks = manifest["ranks"]
     if ranks != job.manifest["ranks"] and not job.roles.synchronous:
         raise UsageError(

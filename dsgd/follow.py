@@ -20,13 +20,15 @@ def settings(path, launched):
     """{key: value} of the run that a log is of: what a replay need not be told again.
 
     Args:
-        launched: whether a launcher has started the ranks, so that none are to be simulated.
+        launched: whether a launcher has started the ranks, so that none are to be simulated, on no virtual clock.
     """
     head, _ = read_order(path)
     values = dict(head["config"])
     if values.get("lr") == DEFAULT_LR.get(str(values.get("optimizer")).partition(":")[0]):
         del values["lr"]  # another optimizer has another one
-    return values if launched else values | {"simulate": head["ranks"]}
+    if launched:
+        return {key: value for key, value in values.items() if key not in ("compute", "network")}
+    return values | {"simulate": head["ranks"]}
 
 
 def read_replayed(job):

@@ -2,7 +2,7 @@
 
 import sys
 
-from dsgd.arrays import readonly
+import numpy as np
 
 KEEP = 16  # buffers of one size; more of them at once are allocated and let go
 SMALL = 4096  # bytes; below it a fresh array costs less than looking for a used one
@@ -23,6 +23,7 @@ class Pool:
         buffers = self._buffers.setdefault((n, dtype), [])
         for i in range(len(buffers)):
             if sys.getrefcount(buffers[i]) <= 2:  # the list's reference and getrefcount's own
+                buffers[i].setflags(True)
                 return buffers[i]
         buffer = self._empty(n, dtype)
         if len(buffers) < KEEP:
@@ -30,11 +31,19 @@ class Pool:
         return buffer
 
     def copy(self, x):
-        """A read-only copy of x (n,)."""
+        """A read-only copy of x (n,); nobody can write to it, as its buffer refuses that until it is taken again."""
         if x.nbytes < SMALL:
             fresh = x.copy()
-            fresh.setflags(write=False)
+            fresh.setflags(False)
             return fresh
         buffer = self.take(x.shape[0], x.dtype)
         buffer[:] = x
-        return readonly(buffer)
+        buffer.setflags(False)
+        return buffer.view()
+
+    def share(self, x):
+        """x (n,) itself if it is a view of a buffer that nobody can write to, else a copy as above."""
+        buffer = x.base
+        if buffer is None or x.flags.writeable or not isinstance(buffer, np.ndarray) or buffer.flags.writeable:
+            return self.copy(x)
+        return x

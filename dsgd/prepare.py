@@ -1,18 +1,22 @@
 """From a configuration to a Job: data, network, roles and batches, every combination checked before the first step."""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 import dsgd
 from dsgd.algorithms import ALGORITHMS
 from dsgd.checkpoint import digest
+from dsgd.config import Config
 from dsgd.controllers import make_controller
 from dsgd.data import load
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
 from dsgd.follow import read_replayed
 from dsgd.mlp import MLP
+from dsgd.network import NETWORKS, read_network
 from dsgd.objectives import Supervised
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.order import text
@@ -20,6 +24,7 @@ from dsgd.rank import Job
 from dsgd.sampling import make_sampler
 from dsgd.schedules import spans_run
 from dsgd.specs import parse
+from dsgd.timing import calibrate, make_timing, parse_compute
 from dsgd.versions import versions
 
 RESTARTS = "DSGD_RESTARTS"  # environment: how often dsgd.launch has started this run again
@@ -77,6 +82,11 @@ def prepare(config, backend, objective=None, controller=None):
         seed=config.seed,
         workers=len(roles.workers),
     )
+    config = replace(config, compute=calibrate(config.compute, objective, sampler, config.seed, config.dtype))
+    if name == "model-parallel" and not config.compute.startswith("flops"):
+        raise UsageError(
+            f"--compute {config.compute}: a rank of model-parallel computes parts of a gradient, which only flops can price"
+        )
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     for what, count in ((f"the run has {steps} steps", steps), ("--checkpoint-every", config.checkpoint_every)):
         if count % roles.every:
@@ -106,7 +116,11 @@ def prepare(config, backend, objective=None, controller=None):
         virtual=backend.virtual,
         faults=faults,
         controller=controller and (identity["controller"], controller),
-        manifest={"config": identity, "ranks": backend.size, "data": data, "versions": versions()} | spans,
+        network=read_network(config.network, config.seed),
+        timing=make_timing(config.compute, config.seed, len(roles.workers)),
+        manifest={"config": identity, "ranks": backend.size, "data": data, "versions": versions()}
+        | clock_files(config)
+        | spans,
     )
     return job._replace(replayed=read_replayed(job))
 
@@ -121,12 +135,27 @@ def check_backend(config, backend):
         raise UsageError(
             "--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun"
         )
+    for name in ("compute", "network"):
+        spec, default = getattr(config, name), Config.__dataclass_fields__[name].default
+        if spec != default and not backend.virtual:
+            raise UsageError(
+                f"--{name} {spec} is about the virtual clock, and under mpirun time passes by itself; leave it out, or "
+                f"simulate (--faults 'slow:rank=1,x=3' slows a rank down in both worlds)"
+            )
     if config.resume and not config.output:
         raise UsageError("--resume needs the run's folder: --output FOLDER")
     if config.reduction == "native" and backend.virtual:
         raise UsageError(
             "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
         )
+
+
+def clock_files(config):
+    """{"clock files": {file: sha256}} of the files that the virtual clock follows; {} where it follows none."""
+    given = parse_compute(config.compute)[1] | parse(config.network, NETWORKS, "network")[1]
+    files = [given[option] for option in ("file", "path") if option in given]
+    digests = {file: digest(np.frombuffer(Path(file).read_bytes(), np.uint8)) for file in files}
+    return {"clock files": digests} if files else {}
 
 
 def network(config):

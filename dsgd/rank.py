@@ -38,6 +38,8 @@ class Job(NamedTuple):
     virtual: bool  # whether the clock is
     manifest: dict  # what to write into checkpoints beside the step
     faults: object  # faults.Faults
+    network: object  # network.Network, and
+    timing: object  # how long gradients take (see timing.make_timing), on the virtual clock
     restored: tuple | None = None  # (arrays, manifest) of the checkpoint to go on from
     folder: object = None  # where checkpoints go
     recorder: object = None  # rank 0's; None in processes that do not host it

@@ -99,6 +99,7 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
             if announce:
                 announce(job, backend)
             start = job.restored[1]["clock"] if job.restored else 0.0
+            clock = {"network": job.network, "timing": job.timing} if backend.virtual else {}
             prepared = time.perf_counter()
             try:
                 done = backend.run(
@@ -110,6 +111,7 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
                     faults=job.faults,
                     debug=config.debug_collectives,
                     trace=config.trace,
+                    **clock,
                 )
                 if own_backend:
                     backend.close()

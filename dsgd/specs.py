@@ -83,3 +83,18 @@ def build(spec, table, what="name"):
     """The part that a spec names, called with its options."""
     name, values = parse(spec, table, what)
     return table[name](**values)
+
+
+def ranges(text):
+    """(0 to 1, 4 to 4), as ranges, of "0-1/4".
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    try:
+        spans = [[int(end) for end in part.split("-")] for part in text.split("/")]
+        if any(len(span) > 2 or span[0] > span[-1] for span in spans):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{text} is no list of ranks such as 0-1/4") from None
+    return tuple(range(span[0], span[-1] + 1) for span in spans)

@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 
-from dsgd.simulator.network import Network
 from dsgd.simulator.world import World
 
 
@@ -10,7 +9,7 @@ class SimulatorBackend:
     """See dsgd.mpi.backend for the other one.
 
     Args:
-        size: ranks.  options: of World (shuffle, carrier, check, trace, network).
+        size: ranks.  options: of World (shuffle, carrier, check, trace, network, timing).
     """
 
     virtual = True  # whether the clock is
@@ -39,10 +38,9 @@ class SimulatorBackend:
         """Nothing to watch: ranks that wait for each other for ever are found at once, in virtual time."""
         return nullcontext()
 
-    def run(self, main, *, roles, dtype, start, reduction, faults, debug, trace):
+    def run(self, main, *, roles, dtype, start, reduction, faults, debug, trace, network, timing):
         """main(comm, observer) on every rank; returns rank 0's result.   debug: collectives are compared always"""
-        facts = dict(
-            roles=roles, dtype=dtype, start=start, reduction=reduction, faults=faults, network=Network(), timeline=trace
-        )
+        facts = dict(roles=roles, dtype=dtype, start=start, reduction=reduction, faults=faults)
+        facts |= dict(network=network, timing=timing, timeline=trace)
         self.world = World(self.size, **facts | self._options)
         return self.world.run(lambda rank: main(self.world.comm(rank), self.world.observer(rank)))[0]

@@ -1,7 +1,7 @@
 """The communicator in the simulator: each call makes one effect record, hands it to the world, and suspends the rank."""
 
 import sys
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -12,6 +12,10 @@ from dsgd.costs import Sent, traffic
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
 from dsgd.simulator.mailbox import Channel, Envelope, SimRequest
+
+
+# A rank sends and receives the same sizes again and again, and an effect is but a value.
+send_effect, receive_effect = lru_cache(1 << 16)(Send), lru_cache(1 << 16)(Receive)
 
 
 class SimComm:
@@ -29,7 +33,6 @@ class SimComm:
         self.worker = roles.number.get(rank)
         self.dtype, self.place = self.world.dtype, group.place
         self.reduction, self._schedule = reduction, None if reduction == "tree" else REDUCTIONS[reduction]
-        self._card = self.world.cards[self.world_rank]
         self._slowness = self.world.faults.slowness(self.world_rank)
         self.sent = sent or Sent()
         self._number = 0
@@ -40,21 +43,23 @@ class SimComm:
         return np.empty(n, self.dtype)
 
     def copy(self, x):
-        return self.world.pool.copy(x)
+        return self.world.pool.copy(x)[:]  # a view, so that its base can tell that nobody can write to it
 
     def clock(self):
         return self.world.kernel.now
 
     def compute(self, work, step, flops, unless=None):
-        effect = Compute(self.world_rank, step, flops)
-        self.world.note(effect)
-        kernel = self.world.kernel
-        done = kernel.now + self._slowness * self.group.network.compute(*effect)
+        effect, world = Compute(self.world_rank, step, flops), self.world
+        if world.trace is not None:
+            world.note(effect)
+        kernel, worker = world.kernel, world.roles.number.get(self.world_rank)
+        seconds = world.timing(worker, step, flops)
+        done = kernel.now + self._slowness * seconds
         if unless:
             return self._compute_unless(unless, work, effect, done)
         if not kernel.advance(done):  # others have something to do meanwhile
-            kernel.at(done, self.world.resume, self.world_rank, None)
-            self.world.suspend(self.world_rank, effect)
+            kernel.at(done, world.tasks[self.world_rank].resume, None)
+            world.suspend(self.world_rank, effect)
         return work()
 
     def _compute_unless(self, request, work, effect, done):
@@ -71,30 +76,28 @@ class SimComm:
 
     def isend(self, x, dest, tag=0, header=Header()):
         require(x)
-        nbytes, network = x.nbytes, self.group.network
-        effect = Send(self.world_rank, self.group.ranks[dest], tag, nbytes)
+        nbytes, world = x.nbytes, self.world
+        channel = self._channels.get(dest) or self._channel(dest)
+        effect = send_effect(self.world_rank, channel.receiver, tag, nbytes)
         self.sent.add(1, nbytes)
-        world, request = self.world, SimRequest(self, effect)
         if world.trace is not None:
             world.note(effect)
-        if world.check:
-            self._guard(request, x)
-        channel = self._channels.get(dest) or self._channel(dest)
-        if nbytes <= network.eager_limit:
-            envelope = Envelope(effect, world.pool.copy(x), header, channel, None)
-            self._card.send(channel.card, network.transfer(nbytes), self._arrive, envelope)
-            request.done = True
+        if nbytes <= world.network.eager_limit:
+            envelope = Envelope(self, effect, world.pool.share(x), header, channel, True)
+            channel.send(nbytes, self._arrive, envelope)
         else:  # an envelope goes ahead, which needs no card
-            envelope = Envelope(effect, x, header, channel, request)
-            world.kernel.at(world.kernel.now + network.latency, self._arrive, envelope)
+            envelope = Envelope(self, effect, x, header, channel, False)
+            world.kernel.at(world.kernel.now + channel.latency, self._arrive, envelope)
         channel.under_way.append(envelope)
-        return request
+        if world.check:
+            self._guard(envelope, x)
+        return envelope
 
-    def _guard(self, request, x):
-        request.guard = (x, _hash(x), self.world.line(sys._getframe()))
+    def _guard(self, envelope, x):
+        envelope.guard = (x, _hash(x), self.world.line(sys._getframe()))
 
     def _channel(self, dest):
-        channel = Channel(self.group.boxes[dest], self.world.cards[self.group.ranks[dest]])
+        channel = Channel(self.world, self.world_rank, self.group.ranks[dest], self.group.boxes[dest])
         return self._channels.setdefault(dest, channel)
 
     def send(self, x, dest, tag=0, header=Header()):
@@ -102,7 +105,7 @@ class SimComm:
 
     def irecv(self, source=ANY_SOURCE, tag=ANY_TAG):
         source = source if source == ANY_SOURCE else self.group.ranks[source]
-        effect = Receive(self.world_rank, source, tag)
+        effect = receive_effect(self.world_rank, source, tag)
         if self.world.trace is not None:
             self.world.note(effect)
         request, box = SimRequest(self, effect), self.group.boxes[self.rank]
@@ -142,22 +145,20 @@ class SimComm:
     def _match(self, envelope, receiving):
         """A message meets its receive: it is there, or, over the eager limit, sets out now."""
         envelope.receiving = receiving
-        if envelope.sending is None:
+        if envelope.done:
             return self._deliver(envelope)
-        send = envelope.send
-        card, cost = self.world.cards[send.rank], self.group.network.transfer(send.nbytes)
-        card.send(envelope.channel.card, cost, self._deliver, envelope)
+        envelope.channel.send(envelope.effect.nbytes, self._deliver, envelope)
 
     def _deliver(self, envelope):
-        send, data, sending = envelope.send, envelope.data, envelope.sending
+        send, data = envelope.effect, envelope.data
         if self.world.trace is not None:
             self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
-        if sending is not None:  # over the eager limit: the sender now has its buffer back
-            data = self.world.pool.copy(data)
+        if not envelope.done:  # over the eager limit: the sender now has its buffer back
+            data = self.world.pool.share(data)
         envelope.receiving.finish(Message(data, self.group.members[send.rank], send.tag, envelope.header))
-        if sending is not None:
+        if not envelope.done:
             kernel = self.world.kernel
-            kernel.at(kernel.now, sending.finish, None)
+            kernel.at(kernel.now, envelope.finish, None)
 
     def _expire(self, request, timeout):
         posted = self.group.boxes[self.rank].posted

@@ -8,6 +8,7 @@ import numpy as np
 from dsgd.arrays import readonly
 from dsgd.collectives import tree_sum
 from dsgd.comm import ALIKE
+from dsgd.costs import duration
 from dsgd.errors import CollectiveMismatch
 from dsgd.simulator.mailbox import Mailbox
 
@@ -31,6 +32,11 @@ class Group:
         """A group of the same ranks, whose messages no receive of the program can take."""
         return Group(self.world, self.ranks, self.network)
 
+    @cached_property
+    def _pace(self):
+        """(latency, bandwidth) of the collectives: they take their closed form, whatever the cards do."""
+        return self.network.slowest(self.ranks)
+
     def of(self, ranks):
         """The group of some of these ranks, the same for all who ask."""
         return self._parts.setdefault(ranks, Group(self.world, ranks, self.network))
@@ -48,7 +54,7 @@ class Group:
             effects, arguments = zip(*(arrivals[m] for m in range(len(self.ranks))))
             root, nbytes = self.members[effect.root], max(e.nbytes for e in effects)
             results = COLLECTIVES[effect.kind](self, arguments, root)
-            delay = self.network.collective(effect.kind, len(self.ranks), nbytes, root) if self.network else 0
+            delay = duration(effect.kind, len(self.ranks), nbytes, *self._pace, root) if self.network else 0
             for rank, result in zip(self.ranks, results):
                 world.kernel.at(world.kernel.now + delay, world.resume, rank, result)
         return world.suspend(self.ranks[member], effect)

@@ -23,7 +23,8 @@ class Kernel:
         """Schedule action(*args) at virtual `time`."""
         if time < self.now:
             raise ValueError(f"the clock is at {self.now} s: nothing can happen at {time} s any more")
-        heappush(self._heap, (time, self._tie() if self._tie else 0, next(self._serial), action, args))
+        order = next(self._serial)
+        heappush(self._heap, (time, (self._tie(), order) if self._tie else order, action, args))
 
     def advance(self, time):
         """Move the clock to `time` if nothing else happens until then; returns whether it did."""
@@ -36,6 +37,6 @@ class Kernel:
         """Run until nothing is left to happen."""
         heap = self._heap
         while heap:
-            self.now, _, _, action, args = heappop(heap)
+            self.now, _, action, args = heappop(heap)
             self.events += 1
             action(*args)

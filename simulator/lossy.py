@@ -11,7 +11,7 @@ from dsgd.collectives import binomial_bcast, binomial_reduce
 from dsgd.comm import Header, require
 from dsgd.simulator.comm import SimComm
 from dsgd.simulator.effects import Send
-from dsgd.simulator.mailbox import Envelope, SimRequest
+from dsgd.simulator.mailbox import Envelope
 
 NOTHING = np.empty(0)
 
@@ -24,15 +24,14 @@ class LossyComm(SimComm):
             return super().isend(x, dest, tag, header)
         require(x)
         world, channel = self.world, self._channels.get(dest) or self._channel(dest)
-        effect = Send(self.world_rank, self.group.ranks[dest], tag, x.nbytes)
+        effect = Send(self.world_rank, channel.receiver, tag, x.nbytes)
         self.sent.add(1, x.nbytes)
         world.note(effect)
-        request = SimRequest(self, effect)
+        envelope = Envelope(self, effect, world.pool.share(x), header, channel, True)
+        world.transport.send(envelope, self._arrive_in_turn)
         if world.check:
-            self._guard(request, x)
-        world.transport.send(Envelope(effect, world.pool.copy(x), header, channel, None), self._arrive_in_turn)
-        request.done = True
-        return request
+            self._guard(envelope, x)
+        return envelope
 
     def _arrive_in_turn(self, envelope):
         receiving = envelope.channel.box.claim(envelope)

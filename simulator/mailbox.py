@@ -3,27 +3,55 @@
 from collections import deque
 
 from dsgd.comm import ANY_SOURCE, ANY_TAG
+from dsgd.simulator.network import Route
 
 
-class Envelope:
-    """A message on its way: from the send until it is matched with a receive."""
+class SimRequest:
+    """A send or receive under way; `waiter` is the rank that is suspended until it is done."""
 
-    __slots__ = ("send", "data", "header", "channel", "sending", "receiving", "there", "taken")
+    __slots__ = ("comm", "effect", "done", "result", "waiter", "guard")
 
-    def __init__(self, send, data, header, channel, sending):
-        self.send, self.data, self.header, self.channel = send, data, header, channel
-        self.sending = sending  # the request of a send over the eager limit, else None
+    def __init__(self, comm, effect):
+        self.comm, self.effect = comm, effect
+        self.done, self.result, self.waiter = False, None, None
+        self.guard = None  # (buffer, its hash, file:line) of a send, with check=True
+
+    def finish(self, result):
+        self.done, self.result = True, result
+        if self.waiter is not None:
+            waiter, self.waiter = self.waiter, None
+            self.comm.world.tasks[waiter].resume(self)
+
+    def wait(self):
+        if not self.done:
+            self.waiter = self.comm.world_rank
+            self.comm.world.suspend(self.waiter, self.effect)
+        if self.guard:
+            self.comm.verify(*self.guard)
+        return self.result
+
+
+class Envelope(SimRequest):
+    """A message on its way: the request of its send, which is done at once unless it is over the eager limit."""
+
+    __slots__ = ("data", "header", "channel", "receiving", "there", "taken")
+
+    def __init__(self, comm, effect, data, header, channel, done):
+        self.comm, self.effect = comm, effect
+        self.done, self.result, self.waiter, self.guard = done, None, None, None
+        self.data, self.header, self.channel = data, header, channel
         self.receiving = None  # the request of the receive that it meets
         self.there = self.taken = False
 
 
-class Channel:
+class Channel(Route):
     """From one rank to one other: a message that is there before an earlier one waits for it."""
 
-    __slots__ = ("box", "card", "under_way")
+    __slots__ = ("box", "under_way")
 
-    def __init__(self, box, card):
-        self.box, self.card = box, card  # the receiver's
+    def __init__(self, world, sender, receiver, box):
+        super().__init__(world, sender, receiver)
+        self.box = box  # the receiver's
         self.under_way = deque()  # envelopes, in order
 
 
@@ -43,7 +71,7 @@ class Mailbox:
                 self.posted.remove(request)
                 return request
         self.arrived.append(envelope)
-        self.by_sender.setdefault((envelope.send.rank, envelope.send.tag), deque()).append(envelope)
+        self.by_sender.setdefault((envelope.effect.rank, envelope.effect.tag), deque()).append(envelope)
 
     def take(self, source, tag):
         """The first arrival that matches, or None."""
@@ -54,7 +82,7 @@ class Mailbox:
                 self.arrived.popleft()
             found = next((e for e in self.arrived if not e.taken and matches(e, source, tag)), None)
             if found:
-                queue = self.by_sender[found.send.rank, found.send.tag]
+                queue = self.by_sender[found.effect.rank, found.effect.tag]
                 queue.remove(found)
         else:
             queue = self.by_sender.get((source, tag))
@@ -68,30 +96,5 @@ class Mailbox:
 
 def matches(envelope, source, tag):
     """Whether a receive from `source` with `tag` takes this message."""
-    send = envelope.send
+    send = envelope.effect
     return (source == send.rank or source == ANY_SOURCE) and (tag == ANY_TAG or tag == send.tag)
-
-
-class SimRequest:
-    """A send or receive under way; `waiter` is the rank that is suspended until it is done."""
-
-    __slots__ = ("comm", "effect", "done", "result", "waiter", "guard")
-
-    def __init__(self, comm, effect):
-        self.comm, self.effect = comm, effect
-        self.done, self.result, self.waiter = False, None, None
-        self.guard = None  # (buffer, its hash, file:line) of a send, with check=True
-
-    def finish(self, result):
-        self.done, self.result = True, result
-        if self.waiter is not None:
-            waiter, self.waiter = self.waiter, None
-            self.comm.world.resume(waiter, self)
-
-    def wait(self):
-        if not self.done:
-            self.waiter = self.comm.world_rank
-            self.comm.world.suspend(self.waiter, self.effect)
-        if self.guard:
-            self.comm.verify(*self.guard)
-        return self.result

@@ -1,29 +1,4 @@
-"""What things cost: a latency-bandwidth network and a speed of computing.  All times are functions, never draws."""
-
-from typing import NamedTuple
-
-from dsgd.costs import duration
-
-
-class Network(NamedTuple):
-    """A message of n bytes takes latency + n / bandwidth; f operations take f / speed.
-
-    Messages from rank to rank wait for the cards of both; a collective takes its closed form, whatever the cards do.
-    """
-
-    latency: float = 20e-6  # α, s
-    bandwidth: float = 1.25e9  # 1/β, byte/s: 10 Gbit Ethernet
-    speed: float = 10e9  # flop/s of one worker
-    eager_limit: int = 65536  # bytes; a longer message waits for its receive, as in MPI libraries
-
-    def transfer(self, nbytes):
-        return self.latency + nbytes / self.bandwidth
-
-    def collective(self, kind, size, nbytes, root):
-        return duration(kind, size, nbytes, self.latency, self.bandwidth, root)
-
-    def compute(self, rank, step, flops):
-        return flops / self.speed
+"""How messages pass from rank to rank in virtual time.  What that costs: dsgd/network.py."""
 
 
 class Card:
@@ -32,28 +7,54 @@ class Card:
     Messages leave in the order in which they were sent; a receiver takes them in the order in which they reach it.
     """
 
-    __slots__ = ("kernel", "out_free", "in_free")
+    __slots__ = ("out_free", "in_free")
 
-    def __init__(self, kernel):
-        self.kernel = kernel
-        self.out_free = self.in_free = kernel.now
+    def __init__(self, now):
+        self.out_free = self.in_free = now
 
-    def send(self, to, cost, action, message):
-        """Call action(message) when it has passed this card and then the card `to`, `cost` seconds each."""
-        kernel = self.kernel
+
+class Route:
+    """From the card of one rank to that of another.
+
+    With jitter a message is late between the two cards, but never before one that was sent earlier.
+    """
+
+    __slots__ = ("kernel", "network", "sender", "receiver", "source", "target", "latency", "out", "into", "jitter")
+    __slots__ += ("slower", "_last")
+
+    def __init__(self, world, sender, receiver):
+        self.kernel, self.network = world.kernel, world.network
+        self.sender, self.receiver = sender, receiver  # ranks
+        self.source, self.target = world.cards[sender], world.cards[receiver]
+        self.latency, self.out, self.into = world.network.path(sender, receiver)
+        self.jitter, self.slower = world.network.jitter, self.into < self.out
+        self._last = 0.0  # when the last message that was late reached the target
+
+    def seconds(self, nbytes):
+        """For which a message takes the slower of the two cards."""
+        return self.latency + nbytes / min(self.out, self.into)
+
+    def send(self, nbytes, action, message):
+        """Call action(message) when it has passed both cards."""
+        kernel, card = self.kernel, self.source
         start = kernel.now
-        if to is self:  # what a rank sends to itself stays in its memory
-            return kernel.at(start + cost, action, message)
-        free = self.out_free
-        self.out_free = done = (free if free > start else start) + cost
-        kernel.at(done, to.receive, cost, action, message)
+        seconds = self.latency + nbytes / self.out
+        if card is self.target:  # what a rank sends to itself stays in its memory
+            return kernel.at(start + seconds, action, message)
+        free = card.out_free
+        card.out_free = done = (free if free > start else start) + seconds
+        if self.jitter:
+            done = self._last = max(self._last, done + self.network.lateness(self.sender, self.receiver, done))
+        kernel.at(done, self.receive, nbytes, action, message)
 
-    def receive(self, cost, action, message):
-        """A message reaches the card: it is there now, or after those before it."""
-        kernel = self.kernel
-        arrival = self.in_free + cost
-        if arrival <= kernel.now:
-            self.in_free = kernel.now
+    def receive(self, nbytes, action, message):
+        """A message reaches the card: it is there now, or after those before it, or later if this card is the slower."""
+        card, now = self.target, self.kernel.now
+        arrival = card.in_free + (self.latency + nbytes / self.into)
+        if self.slower:  # it cannot take in more than has left the sender
+            arrival = max(arrival, now + nbytes / self.into - nbytes / self.out)
+        if arrival <= now:
+            card.in_free = now
             return action(message)
-        self.in_free = arrival
-        kernel.at(arrival, action, message)
+        card.in_free = arrival
+        self.kernel.at(arrival, action, message)

@@ -15,9 +15,7 @@ class GreenletTask:
     def __init__(self, main):
         self._hub = getcurrent()
         self._greenlet = greenlet(lambda _: main(), self._hub)
-
-    def resume(self, value=None):
-        self._greenlet.switch(value)
+        self.resume = self._greenlet.switch
 
     def suspend(self):
         value = self._hub.switch()

@@ -9,12 +9,13 @@ Reference: Bertsekas and Gallager 1992, "Data Networks", section 2.4.3, selectiv
 """
 
 from collections import Counter
-from hashlib import blake2b
 from itertools import count
 from typing import NamedTuple
 
+from dsgd.arrays import chance
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import Mishap
+from dsgd.simulator.network import Route
 
 TRIES = 60
 PATIENCE = 4  # the first timer, in round trips
@@ -42,7 +43,7 @@ class Transport:
 
     def send(self, envelope, deliver):
         """Get a message across, and call deliver(envelope) when it is its turn."""
-        pair = envelope.send.rank, envelope.send.dest
+        pair = envelope.effect.rank, envelope.effect.dest
         if pair not in self._links:
             self._links[pair] = Link(self, *pair)
         self._links[pair].send(envelope, deliver)
@@ -76,16 +77,17 @@ class Link:
 
     def transmit(self, number, attempt):
         """Put a message on the way, and set the timer for the moment when the cards of both have time for it."""
-        message, kernel, cards = self.kept[number], self.world.kernel, self.world.cards
-        sender, receiver = cards[self.there.sender], cards[self.there.receiver]
-        cost = self.world.network.transfer(message[0].send.nbytes)
-        sender.send(self.there, cost, self.arrive, Packet(number, attempt, message))
-        start = max(kernel.now, sender.out_free, receiver.in_free)
-        kernel.at(start + self.timer(cost, attempt), self.expire, number, attempt + 1)
+        message, kernel, there = self.kept[number], self.world.kernel, self.there
+        nbytes = message[0].effect.nbytes
+        there.send(nbytes, self.arrive, Packet(number, attempt, message))
+        start = max(kernel.now, there.source.out_free, there.target.in_free)
+        kernel.at(start + self.timer(nbytes, attempt), self.expire, number, attempt + 1)
 
-    def timer(self, cost, attempt):
+    def timer(self, nbytes, attempt):
         """Seconds to wait for an acknowledgement.  A real transport would measure the round trip; here it is known."""
-        first = PATIENCE * (cost + self.world.network.transfer(0) + self.there.delay + self.back.delay)
+        jitter = 2 * self.world.network.jitter
+        trip = self.there.seconds(nbytes) + self.back.seconds(0) + self.there.delay + self.back.delay + jitter
+        first = PATIENCE * trip
         return min(first * 2**attempt, max(first, LONGEST))
 
     def expire(self, number, attempt):
@@ -109,7 +111,7 @@ class Link:
     def arrive(self, packet):
         """A packet is there: for the first time, or once more because it was doubled, or its acknowledgement was lost."""
         ack = packet._replace(message=None)
-        self.world.cards[self.there.receiver].send(self.back, self.world.network.transfer(0), self.acknowledged, ack)
+        self.back.send(0, self.acknowledged, ack)
         if packet.number < self.expected:  # it was delivered
             return
         self.early[packet.number] = packet.message
@@ -119,13 +121,12 @@ class Link:
             deliver(envelope)
 
 
-class Wire:
-    """What lies between the cards of two ranks, in one direction.  To the sender's card it is the next one."""
+class Wire(Route):
+    """From the card of one rank to that of another, with what may befall a packet in between."""
 
     def __init__(self, transport, sender, receiver):
-        self.transport, self.sender, self.receiver = transport, sender, receiver
-        world = transport.world
-        faults, self.kernel, self.card = world.faults, world.kernel, world.cards[receiver]
+        super().__init__(transport.world, sender, receiver)
+        self.transport, faults = transport, transport.world.faults
         self.seed, self.delay = faults.seed, faults.delay(sender)
         self.chances = faults.on(sender, "drop", "duplicate", "reorder")
         self.partitions = [
@@ -134,13 +135,13 @@ class Wire:
             if fault.strikes(sender) != fault.strikes(receiver)
         ]
 
-    def receive(self, cost, action, packet):
+    def receive(self, nbytes, action, packet):
         """A packet has left the sender's card: each copy of it that is not lost goes on to the receiver's."""
         for late in self.fate(packet):
             if late:
-                self.kernel.at(self.kernel.now + late, self.card.receive, cost, action, packet)
+                self.kernel.at(self.kernel.now + late, super().receive, nbytes, action, packet)
             else:
-                self.card.receive(cost, action, packet)
+                super().receive(nbytes, action, packet)
 
     def fate(self, packet):
         """Seconds by which each copy of a packet is late; none if it is lost."""
@@ -163,5 +164,5 @@ class Wire:
 
     def chance(self, place, packet):
         """A number in [0, 1): a function of the seed, the fault's place among this sender's, and the packet."""
-        key = self.seed, place, self.sender, self.receiver, packet.number, packet.attempt, packet.message is None
-        return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big") / 2**64
+        packet = packet.number, packet.attempt, packet.message is None
+        return chance(self.seed, place, self.sender, self.receiver, *packet)

@@ -7,15 +7,17 @@ import numpy as np
 from dsgd.comm import Roles
 from dsgd.errors import user_line
 from dsgd.faults import NETWORK, Faults
+from dsgd.network import Network
 from dsgd.pool import Pool
 from dsgd.simulator.comm import SimComm
 from dsgd.simulator.effects import Deadlock
 from dsgd.simulator.group import Group
 from dsgd.simulator.kernel import Kernel
 from dsgd.simulator.lossy import LossyComm
-from dsgd.simulator.network import Card, Network
+from dsgd.simulator.network import Card
 from dsgd.simulator.tasks import CARRIERS, Raise
 from dsgd.simulator.transport import Transport
+from dsgd.timing import make_timing
 from dsgd.traced import Log, Room, Traced
 
 BACKEND = (
@@ -32,7 +34,8 @@ class World:
 
     Args:
         roles: comm.Roles of the ranks; all are workers by default.
-        network: what messages and gradients cost.
+        network: what messages cost.
+        timing: what gradients cost, as timing.make_timing gives it.
         shuffle: a seed; simultaneous events then happen in random order.
         carrier: "greenlet", or "thread" for debuggers that cannot follow greenlets.
         check: hash every buffer on its way, and name who changed one.
@@ -49,6 +52,7 @@ class World:
         *,
         roles=None,
         network=None,
+        timing=None,
         dtype=np.float64,
         shuffle=None,
         carrier="greenlet",
@@ -61,9 +65,9 @@ class World:
     ):
         self.size, self.dtype = size, np.dtype(dtype)
         self.roles = roles or Roles(tuple(range(size)), ())
-        self.network = network or Network()
+        self.network, self.timing = network or Network(), timing or make_timing("flops")
         self.kernel = Kernel(start, shuffle)
-        self.cards = [Card(self.kernel) for _ in range(size)]
+        self.cards = [Card(start) for _ in range(size)]
         self.pool = Pool(np.empty)
         self.trace, self.timeline = [] if trace else None, Room() if timeline else None
         self.check, self.faults = check, faults or Faults()

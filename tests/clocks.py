@@ -5,26 +5,25 @@ from collections import Counter
 import numpy as np
 
 import dsgd
+from dsgd.network import Network
 from dsgd.objectives import Quadratic
-from dsgd.simulator.network import Network
 
 INSTANT = dict(latency=0.0, bandwidth=float("inf"))
 
 
 def drawn(draw, **costs):
-    """A network on which a gradient takes draw(rank, its number on that rank) seconds; messages take none unless told."""
+    """A world in which worker i's gradient takes draw(i + 1, its number) seconds; messages take none unless told."""
     counts = Counter()
 
-    class Drawn(Network):
-        def compute(self, rank, step, flops):
-            counts[rank] += 1
-            return draw(rank, counts[rank] - 1)
+    def timing(worker, step, flops):
+        counts[worker] += 1
+        return draw(worker + 1, counts[worker] - 1)
 
-    return Drawn(**INSTANT | costs)
+    return dict(network=Network(**INSTANT | costs), timing=timing)
 
 
 def exponential(seed, mean=1.0, **costs):
-    """A network of exponential times, each a function of (seed, rank, number) alone."""
+    """A world of exponential times, each a function of (seed, rank, number) alone."""
     table = mean * np.random.default_rng(seed).exponential(size=(32, 4096))
     return drawn(lambda rank, number: float(table[rank % 32, number % 4096]), **costs)
 
@@ -42,14 +41,12 @@ class Flat(Quadratic):
         return super().gradient(params, grads, batch, scale)
 
 
-def serve(model, network, workers, steps, lr=0.01, objective=None, **flags):
+def serve(model, world, workers, steps, lr=0.01, objective=None, **flags):
     """A run of one server; worker i is rank i + 1."""
     objective = objective or Flat(workers * steps)  # as many as the run needs: one epoch
     flags = dict(optimizer="sgd", dtype="float64", batch_size=workers, lr=lr, steps=steps) | flags
     algorithm = f"parameter-server:consistency={model}"
-    return dsgd.run(
-        algorithm=algorithm, simulate=workers + 1, objective=objective, world=dict(network=network), **flags
-    )
+    return dsgd.run(algorithm=algorithm, simulate=workers + 1, objective=objective, world=world, **flags)
 
 
 def pushes(result):
@@ -57,7 +54,7 @@ def pushes(result):
 
 
 def independent(draw, workers, steps, seed=0):
-    """Times that are drawn one by one, draw(random, shape): a network for pushes of any number on each worker."""
+    """Times that are drawn one by one, draw(random, shape): a world for pushes of any number on each worker."""
     table = draw(np.random.default_rng(seed), (workers + 1, 8 * steps))
     return drawn(lambda rank, number: float(table[rank, number % (8 * steps)]))
 

@@ -715,6 +715,23 @@ def check_split_communicates(comm):
         assert used.free() is None
 
 
+@contract
+def check_copy(comm):
+    """A copy is read-only, keeps its values, and may be sent to many, whole or in part, again and again."""
+    for n in (0, 3, 5000):  # the last is of pooled memory
+        x = part(comm.rank, n)
+        kept, x[:] = comm.copy(x), -1
+        assert not kept.flags.writeable and (kept == part(comm.rank, n)).all()
+        others = [rank for rank in range(comm.size) if rank != comm.rank]
+        receiving = [comm.irecv(rank) for rank in others for _ in range(2)]
+        sending = [comm.isend(sent, rank) for rank in others for sent in (kept, kept[n // 2 :])]
+        for i, request in enumerate(receiving):
+            assert (request.wait().data == part(others[i // 2], n)[i % 2 * (n // 2) :]).all()
+        for request in sending:
+            request.wait()
+        comm.barrier()
+
+
 # --- time and numbers
 
 

@@ -22,7 +22,7 @@ MODULES = {
 # The table.  A name stands for the module and all that is in it; "stdlib" for the standard library.
 MAY_IMPORT_ONLY = {
     "dsgd.algorithms": "dsgd.algorithms dsgd.comm dsgd.collectives dsgd.errors dsgd.layout dsgd.mlp dsgd.specs dsgd.state numpy typing math functools collections",
-    "dsgd.arrays": "numpy threading cupy",
+    "dsgd.arrays": "numpy threading hashlib cupy",
     "dsgd.layout": "math",
     "dsgd.layers": "dsgd.arrays math typing",
     "dsgd.mlp": "dsgd.arrays dsgd.layers dsgd.layout dsgd.specs numpy math typing copy",
@@ -30,7 +30,7 @@ MAY_IMPORT_ONLY = {
     "dsgd.timeline": "stdlib",
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",
-    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.pool dsgd.traced numpy greenlet stdlib",
+    "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.network dsgd.pool dsgd.timing dsgd.traced numpy greenlet stdlib",
     "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool dsgd.traced numpy mpi4py cupy stdlib",
 }
 MAY_NOT_IMPORT = {
@@ -86,7 +86,9 @@ def test_the_import_table(module):
         )
 
 
-CLOCKS = "dsgd.recorder dsgd.runner dsgd.compare dsgd.launch dsgd.mpi dsgd.chaos"  # how long it took; waiting
+CLOCKS = (
+    "dsgd.recorder dsgd.runner dsgd.compare dsgd.launch dsgd.mpi dsgd.chaos dsgd.timing"  # how long it took; waiting
+)
 SEEDED = "dsgd.simulator.kernel dsgd.chaos_plan"  # random.Random(seed)
 
 

@@ -17,6 +17,7 @@ CHANGED = dict(
     data="teacher:samples=100", batch_size=7, hidden="3", activation="tanh", loss="mse", init="glorot", dtype="float64",
     optimizer="adam:eps=1e-6", lr=1e-05, epochs=4, seed=9, partition="iid", dropout=0.25, l1=1e-4, l2=1e-3,
     schedule="cosine:eta_min=1e-6", warmup_steps=3, lr_scaling="linear", clip_norm=2.5, tolerance=0.01, patience=3, algorithm="parameter-server:servers=2", simulate=4, threads=2,
+    compute="pareto:mean=1e-3,alpha=2.5,stragglers=0.1", network="uniform:jitter=1e-5",
     timeout=2.5, debug_collectives=True, check_replicas=3, stop_on_divergence=2, faults="kill:rank=1,step=2; drop:p=0.1",
     output='runs/"a\\b" é 😀', checkpoint_every=5, log_every=6, quiet=True, no_plot=True, trace=True, controller="step-size",
 )  # fmt: skip

@@ -249,20 +249,9 @@ def test_a_rank_ten_times_slower_holds_up_those_that_wait_for_it():
 
 def slowed(model):
     """Virtual seconds of a run, in which every gradient takes 1 s, and one worker's takes 10."""
-    from dsgd.simulator.network import Network
-
-    class Exact(Network):
-        def compute(self, rank, step, flops):
-            return 1.0
-
-        def transfer(self, nbytes):
-            return 1e-9
-
-        def collective(self, *facts):
-            return 0.0
-
-    row = DATA | dict(checkpoint_every=0, algorithm=spec(model), faults=TEN)
-    return dsgd.run(**row, world=dict(network=Exact(latency=1e-9))).summary["virtual_seconds"]
+    clock = dict(compute="constant:seconds=1", network="uniform:latency=1e-9,bandwidth=inf")
+    row = DATA | dict(checkpoint_every=0, algorithm=spec(model), faults=TEN) | clock
+    return dsgd.run(**row).summary["virtual_seconds"]
 
 
 @pytest.mark.fault("P6")

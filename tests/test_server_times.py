@@ -8,7 +8,7 @@ import pytest
 
 from clocks import TIMES, Flat, drawn, independent, pushes, serve, spread, table_of
 from dsgd.algorithms import consistency
-from dsgd.simulator.network import Card
+from dsgd.simulator.network import Route
 
 
 def harmonic(n):
@@ -135,8 +135,8 @@ def check_saturation(workers, size=300, compute=0.01, bandwidth=1e6, pushes=960)
     They pass the server's card one at a time, so beyond N = (compute + 2 c)/c = 6.1 workers wait for it.
     """
     c = 8 * (size + 4) / bandwidth
-    network, steps = drawn(lambda rank, number: compute, bandwidth=bandwidth), pushes // workers
-    result = serve("asp", network, workers, steps, objective=Flat(pushes, size))
+    world, steps = drawn(lambda rank, number: compute, bandwidth=bandwidth), pushes // workers
+    result = serve("asp", world, workers, steps, objective=Flat(pushes, size))
     expected = min(workers / (compute + 2 * c), 1 / c)
     assert pushes / result.summary["virtual_seconds"] == pytest.approx(expected, rel=0.03)
 
@@ -147,10 +147,10 @@ def test_a_server_saturates_where_the_bandwidth_of_its_card_says(workers):
 
 
 def test_cards_that_pass_all_at_once_are_seen(monkeypatch):
-    def send(self, to, cost, action, message):
-        self.kernel.at(self.kernel.now + cost, action, message)
+    def send(self, nbytes, action, message):
+        self.kernel.at(self.kernel.now + self.seconds(nbytes), action, message)
 
-    monkeypatch.setattr(Card, "send", send)
+    monkeypatch.setattr(Route, "send", send)
     check_saturation(3)
     with pytest.raises(AssertionError):
         check_saturation(15)

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import dsgd
+from dsgd.arrays import readonly
 from dsgd.errors import PeerError
+from dsgd.pool import Pool
 from dsgd.simulator import CollectiveMismatch, Deadlock, Network, World, simulate
 from dsgd.simulator.effects import BufferChanged
 from dsgd.simulator.kernel import Kernel
 from dsgd.simulator.trace import lines
 
 CARRIERS = ("greenlet", "thread")
-SLOW = Network(latency=1e-3, bandwidth=1e6, speed=1e6)
+SLOW = Network(latency=1e-3, bandwidth=1e6)
 SMALL = {"steps": 3, "data": "digits", "hidden": "8,8", "batch_size": 12, "optimizer": "sgd", "lr": 0.01}
 SYNCHRONOUS = {"data-parallel": 4, "dsgd": 4, "parameter-server": 4, "model-parallel": 3}
 ALGORITHMS = {"sgd": 1, **SYNCHRONOUS, "parameter-server:consistency=asp": 4}
@@ -184,7 +186,7 @@ def test_exception_of_a_rank(carrier):
 
     def program(comm):
         try:
-            comm.compute(int, 0, flops=1e6 * (comm.rank + 1))
+            comm.compute(int, 0, flops=1e10 * (comm.rank + 1))
             if comm.rank == 1:
                 raise KeyError("mine")
             comm.recv()
@@ -227,6 +229,49 @@ def test_exception_before_others_have_begun(carrier):
     assert begun == [0]
 
 
+# --- memory
+
+
+@pytest.mark.parametrize("n", [3, 5000])
+@pytest.mark.parametrize("limit", [0, 65536])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_nobody_can_write_to_is_shared_and_all_else_is_copied(n, limit, frozen):
+    """By all who get it, parts of it too; a view that only looks read-only is no promise."""
+    received = []
+
+    def program(comm):
+        if comm.rank:
+            return received.extend(comm.recv(0).data for _ in range(2))
+        mine = np.ones(n)
+        sent = comm.copy(mine) if frozen else readonly(mine)
+        requests = [comm.isend(x, rank) for rank in (1, 2, 3) for x in (sent, sent[1:])]
+        for request in requests:
+            request.wait()
+        mine[:] = 2
+
+    simulate(program, 4, network=Network(eager_limit=limit), check=True)
+    assert all((x == 1).all() and not x.flags.writeable for x in received)
+    whole = [x for x in received if len(x) == n]
+    assert all(np.shares_memory(x, whole[0]) == frozen for x in received if x is not whole[0])
+
+
+def test_a_buffer_is_written_again_only_when_nobody_has_it():
+    pool = Pool(np.empty)
+    x = np.arange(5000.0)
+    kept = pool.copy(x)
+    with pytest.raises(ValueError):
+        kept.flags.writeable = True
+    with pytest.raises(ValueError):
+        kept.base[0] = 1
+    part = kept[10:]
+    del kept
+    assert not np.shares_memory(pool.take(5000, x.dtype), part)
+    address = part.ctypes.data - 80
+    del part
+    taken = pool.take(5000, x.dtype)
+    assert taken.ctypes.data == address and taken.flags.writeable
+
+
 # --- check=True
 
 
@@ -250,7 +295,7 @@ def test_shared_buffer_of_a_collective_is_found():
     shared = np.ones(3)
 
     def program(comm):
-        comm.compute(int, 0, flops=1e6 * comm.rank)
+        comm.compute(int, 0, flops=1e10 * comm.rank)
         shared[0] += comm.rank
         comm.allreduce(shared)
 
@@ -372,7 +417,7 @@ def test_a_card_sends_and_receives_at_once():
 def test_an_idle_card_does_not_delay():
     def program(comm):
         if comm.rank:
-            comm.compute(int, 0, flops=1e6 * comm.rank)  # a second apart
+            comm.compute(int, 0, flops=1e10 * comm.rank)  # a second apart
             return comm.send(np.ones(100), 0)
         return times_of(comm, 3)
 
@@ -411,7 +456,7 @@ def test_over_the_eager_limit_the_cards_are_needed_from_the_match_on():
             for request in [comm.isend(np.ones(n), 0) for n in ((100, 1) if comm.rank == 1 else (100,))]:
                 request.wait()
             return [comm.clock()]
-        comm.compute(int, 0, flops=1e6)  # a second: all envelopes are there
+        comm.compute(int, 0, flops=1e10)  # a second: all envelopes are there
         receiving = [comm.irecv(source) for source in (2, 1, 1)]
         return [(request.wait(), comm.clock())[1] for request in receiving]
 
@@ -462,7 +507,7 @@ def test_a_deadlock_in_an_all_reduce_names_the_users_line():
 
 
 def test_time_of_computing():
-    assert simulate(lambda comm: comm.compute(comm.clock, 0, flops=5e5 * comm.rank), 3, network=SLOW) == [0, 0.5, 1]
+    assert simulate(lambda comm: comm.compute(comm.clock, 0, flops=5e9 * comm.rank), 3, network=SLOW) == [0, 0.5, 1]
 
 
 def test_timeout_is_virtual():

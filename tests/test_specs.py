@@ -66,8 +66,17 @@ def test_errors_say_what_is_wrong_and_what_is_near(spec, message):
 
 
 def test_a_table_may_hold_more_than_functions():
-    name, values = parse("parameter-server:servers=2", ALGORITHMS, "algorithm", schema=lambda algorithm: algorithm.run)
-    assert (name, values) == ("parameter-server", {"servers": 2, "consistency": "bsp"})
+    name, values = parse("grouped:size=3", ALGORITHMS, "algorithm", schema=lambda algorithm: algorithm.run)
+    assert (name, values) == ("grouped", {"size": 3})
+
+
+def test_an_option_that_may_be_left_out_is_none_then():
+    def part(*, must: int = None, may: float = ...): ...
+
+    assert parse("part:must=1", {"part": part}) == ("part", {"must": 1, "may": None})
+    assert parse("part:may=2,must=1", {"part": part})[1] == {"must": 1, "may": 2.0}
+    with pytest.raises(UsageError, match="must= has to be given"):
+        parse("part:may=2", {"part": part})
 
 
 def test_nearest_names_the_choices_even_when_none_is_near():

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import dsgd
 from dsgd.errors import UsageError
-from dsgd.simulator.network import Network
+from dsgd.network import Network
 from launching import table
 from pairwise import pairwise
 from table import run_row

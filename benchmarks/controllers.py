@@ -1,18 +1,16 @@
 """Controllers in the simulator: batches split by speed, and the bound of ssp beside a sweep of fixed ones, 16 workers.
 
-The times of the sweep are virtual: a gradient takes an exponential time of mean 10 ms, a message 1 µs, and an update is
+All times are virtual.  In the sweep a gradient takes an exponential time of mean 10 ms, a message 1 µs, and an update is
 made of all pushes of a clock.  The target is a mean training loss of 0.6 over 10 steps.
 """
 
 import math
-from hashlib import blake2b
 from statistics import mean, median
 
 import numpy as np
 
 import dsgd
 from dsgd.controllers import bound as adaptive
-from dsgd.simulator.network import Network
 
 TARGET, SMOOTH, SEEDS, BOUNDS = 0.6, 10, range(4), range(7)
 TASK = dict(
@@ -25,14 +23,6 @@ TASK = dict(
 )
 
 
-class Exponential(Network):
-    """Gradients of worker r take exponential times: a function of r and the number of the gradient."""
-
-    def compute(self, rank, step, flops):
-        digest = blake2b(f"{rank}:{step}".encode(), digest_size=8).digest()
-        return -1e-2 * math.log((int.from_bytes(digest, "big") + 0.5) / 2**64)
-
-
 def trained(lr, bound, seed=0, steps=200, controller=None):
     """[record] of an ssp run that starts with this bound, one a step, as a controller sees them."""
     seen = []
@@ -42,8 +32,8 @@ def trained(lr, bound, seed=0, steps=200, controller=None):
         return controller(records) if controller else None
 
     algorithm = f"parameter-server:consistency=ssp,bound={bound},apply=clock"
-    world = {"network": Exponential(latency=1e-6)}
-    dsgd.run(**TASK, lr=lr, seed=seed, steps=steps, algorithm=algorithm, controller=watched, world=world)
+    clock = dict(compute="exponential:mean=0.01", network="uniform:latency=1e-6")
+    dsgd.run(**TASK, lr=lr, seed=seed, steps=steps, algorithm=algorithm, controller=watched, **clock)
     return seen
 
 
@@ -78,14 +68,11 @@ def main():
 
 def throughput(controller, batch=130, steps=20):
     """(samples a second in the last step, as many as workers of this speed could do) of bsp with a slow worker of four."""
-    network = Network(latency=1e-7, speed=1e8)
-    flags = TASK | dict(batch_size=batch, simulate=5, faults="slow:rank=4,x=4", algorithm="parameter-server")
-    times = [
-        dsgd.run(**flags, steps=k, controller=controller, world={"network": network}).summary["virtual_seconds"]
-        for k in (steps - 1, steps)
-    ]
-    flops = 3 * 2 * (20 * 16 + 16 * 5)
-    return batch / (times[1] - times[0]), 3.25 * network.speed / flops
+    speed, flops = 1e8, 6 * (20 * 16 + 16 * 5)  # flop/s; of a sample
+    flags = TASK | dict(batch_size=batch, simulate=5, algorithm="parameter-server", controller=controller)
+    clock = dict(compute=f"flops:speed={speed},factors=1/1/1/4", network="uniform:latency=1e-7")
+    times = [dsgd.run(**flags, **clock, steps=k).summary["virtual_seconds"] for k in (steps - 1, steps)]
+    return batch / (times[1] - times[0]), 3.25 * speed / flops
 
 
 if __name__ == "__main__":

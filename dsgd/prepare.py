@@ -44,12 +44,12 @@ def prepare(config, backend, objective=None, controller=None):
     config = config.settle(backend.size)
     config.check_algorithm()
     name, options = config.parse_algorithm()
-    identity = config.identity()
+    controlled = config.controller
     if controller:
         config.check_controller()
-        identity["controller"] = getattr(controller, "__name__", repr(controller))
-    elif config.controller:
-        controller = make_controller(config.controller)[1]
+        controlled = getattr(controller, "__name__", repr(controller))
+    elif controlled:
+        controller = make_controller(controlled)[1]
     faults = read_faults(config.faults, config.seed)
     faults.refuse(backend.size, backend.virtual)
     if os.environ.get(RESTARTS, "0") != "0":
@@ -87,6 +87,7 @@ def prepare(config, backend, objective=None, controller=None):
         raise UsageError(
             f"--compute {config.compute}: a rank of model-parallel computes parts of a gradient, which only flops can price"
         )
+    identity = config.identity() | {"controller": controlled}
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     for what, count in ((f"the run has {steps} steps", steps), ("--checkpoint-every", config.checkpoint_every)):
         if count % roles.every:
@@ -115,7 +116,7 @@ def prepare(config, backend, objective=None, controller=None):
         lr=config.lr * scaling(config, roles),
         virtual=backend.virtual,
         faults=faults,
-        controller=controller and (identity["controller"], controller),
+        controller=controller and (controlled, controller),
         network=read_network(config.network, config.seed),
         timing=make_timing(config.compute, config.seed, len(roles.workers)),
         manifest={"config": identity, "ranks": backend.size, "data": data, "versions": versions()}

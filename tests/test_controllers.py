@@ -13,7 +13,6 @@ from dsgd.controllers import balance, bound, step_size
 from dsgd.errors import ControllerError, DataError, UsageError
 from dsgd.order import log, read_order
 from dsgd.sampling import Shuffled
-from dsgd.simulator.network import Network
 from launching import table
 
 SLOW = dict(faults="slow:rank=4,x=4")
@@ -26,13 +25,12 @@ DATA = dict(
     quiet=True,
     no_plot=True,
 )
-WORLD = dict(network=Network(latency=1e-7, speed=1e8))
+CLOCK = dict(compute="flops:speed=1e8", network="uniform:latency=1e-7")
 SERVER = "parameter-server:consistency="
 
 
 def run(algorithm, controller=None, ranks=5, **flags):
-    flags = {} if flags.get("resume") else DATA | flags
-    return dsgd.run(**flags, algorithm=algorithm, controller=controller, simulate=ranks, world=WORLD)
+    return dsgd.run(**DATA | flags, algorithm=algorithm, controller=controller, simulate=ranks, **CLOCK)
 
 
 def changes(result):
@@ -64,7 +62,7 @@ def test_any_shares_split_a_batch_into_parts_that_are_the_batch(shares):
 @pytest.mark.parametrize("algorithm", [SERVER + "bsp", SERVER + "k-sync,k=4", "parameter-server:servers=2"])
 def test_a_split_by_speed_applies_every_sample_once_an_epoch(algorithm):
     ledger, ranks = Ledger("float64"), 6 if "servers" in algorithm else 5
-    flags = dict(simulate=ranks, batch_size=12, optimizer="sgd", lr=1.0, dtype="float64", world=WORLD)
+    flags = dict(simulate=ranks, batch_size=12, optimizer="sgd", lr=1.0, dtype="float64", **CLOCK)
     epochs = 3
     result = dsgd.run(
         objective=ledger,
@@ -223,10 +221,7 @@ def test_a_resumed_run_goes_on_with_its_settings_and_records(algorithm, controll
     flags = dict(checkpoint_every=6, faults=f"slow:rank={ranks - 1},x=3")
     whole = run(algorithm, controller, ranks, **flags, output=str(tmp_path / "whole"))
     run(algorithm, controller, ranks, **flags | dict(steps=6), output=str(tmp_path / "run"))
-    again = dsgd.run(
-        **DATA | flags, algorithm=algorithm, controller=controller, simulate=ranks, world=WORLD,
-        output=str(tmp_path / "run"), resume=True,
-    )  # fmt: skip
+    again = run(algorithm, controller, ranks, **flags, output=str(tmp_path / "run"), resume=True)
     assert again.summary["params_sha256"] == whole.summary["params_sha256"]
     assert changes(whole) and again.order == whole.order
     if "colocated" not in algorithm:  # whose start, too, is a message
@@ -236,7 +231,7 @@ def test_a_resumed_run_goes_on_with_its_settings_and_records(algorithm, controll
 def test_another_controller_does_not_go_on_with_a_run(tmp_path):
     run(SERVER + "asp", step_size(), steps=6, output=str(tmp_path))
     with pytest.raises(UsageError, match="controller = 'control', not ''"):
-        dsgd.run(**DATA, algorithm=SERVER + "asp", simulate=5, output=str(tmp_path), resume=True)
+        run(SERVER + "asp", output=str(tmp_path), resume=True)
 
 
 @pytest.mark.parametrize(

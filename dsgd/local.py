@@ -31,7 +31,7 @@ class Local:
         # where its last gradient was not finite: (step, first element of x or -1 for the loss, how many elements)
         self.fault = None
         self.rest, self.wish, self.strikes, self.order, self.seed = rest, wish, strikes, order, seed
-        self.controller, self.splits, self.shares = controller, sampler and sampler.splits, None
+        self.controller, self.shares = controller, None
         self.update = None
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)

@@ -177,7 +177,7 @@ class Union:
     def samples(self, t):
         return self.sampler.samples(t)
 
-    def part(self, t, worker=None):
+    def part(self, t, worker=None, shares=None):
         return self.sampler.part(t)
 
 
@@ -277,7 +277,7 @@ def test_a_pipeline_of_one_part_is_model_parallel(ranks):
 # --- mutant: the mean of the workers' means
 
 
-def uneven(self, t, worker=None):
+def uneven(self, t, worker=None, shares=None):
     """Parts of 1, 5 and 58 samples of every batch of 64."""
     batch = whole(self, t)
     return batch if worker is None else batch.part([0, 1, 6][worker], [1, 6, 64][worker])

@@ -37,7 +37,7 @@ class Controlled:
     def __init__(self, decider, local, model, workers, *, own, t):
         self.decider, self.model, self.workers, self.own = decider, model, workers, own
         self.name, self.controller = local.controller
-        self.clock, self.splits = local.comm.clock, local.splits
+        self.clock, self.splits = local.comm.clock, local.sampler.splits
         even = {"lr": 1.0, "bound": model.bound, "shares": [1 / workers] * workers}
         self.settings = even | unpack(own.get("settings"))
         decider.bound = self.settings["bound"]

@@ -167,7 +167,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
     """Pull, compute, push.  The first pull is the start of the run: every worker has the same version of x."""
     pushes = state.own.setdefault("pushes", np.array([state.t]))
     version = state.own.setdefault("version", np.array([state.t]))
-    x = at_rest(comm, state, server)
+    x = start_of(state, server)
     while state.t < steps:
         if not model.synchronous:
             comm.without(state.lost).barrier()
@@ -208,9 +208,9 @@ def _work(comm, local, state, optimizer, model, server, steps):
         yield
 
 
-def at_rest(comm, state, server):
-    """x (n,), while all ranks stand still."""
-    return np.concatenate(comm.allgather(state.x)) if server else state.x
+def start_of(state, server):
+    """x (n,), from which the run starts or goes on."""
+    return state.start if server else state.x
 
 
 def push(comm, packet, header):

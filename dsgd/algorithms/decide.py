@@ -75,7 +75,9 @@ class Decider:
         del self.clocks[worker]
         if self.model.synchronous or not self.clocks:
             why = "every worker is waited for" if self.clocks else "nobody is left"
-            raise PeerError(f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint")
+            raise PeerError(
+                f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint, if there is one"
+            )
         self.local.order.tell(f"{text}: it is given up, and the run goes on with the other {len(self.clocks)}")
         self.actions.append((LOSE, worker, 0, 1))
         self._line_up()

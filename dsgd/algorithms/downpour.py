@@ -82,7 +82,7 @@ def _work(comm, local, state, optimizer, server, schedule, steps, n_push, n_fetc
                     pushes[0] += 1
                 if step < n_fetch:
                     x -= schedule(min(t, steps - 1)) * g[HEAD:]
-            comm.send(NOTHING, comm.servers[0], PULL, header)
+            sending.append(comm.isend(NOTHING, comm.servers[0], PULL, header))
             packet, header, tag = yield from pull(comm, state, server)
             for request in sending:
                 request.wait()

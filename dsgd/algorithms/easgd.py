@@ -90,7 +90,7 @@ def _train(comm, local, state, server, schedule, steps, alpha, tau):
                 optimizer.step(x, g[HEAD:], schedule(t))
                 made[0] = t + 1
             header = Header(int(version[0]), int(made[0]), int(pushes[0]))
-            comm.send(NOTHING, comm.servers[0], PULL, header)
+            sending.append(comm.isend(NOTHING, comm.servers[0], PULL, header))
             answer, header, tag = yield from pull(comm, state, server)
             for request in sending:
                 request.wait()

@@ -33,7 +33,7 @@ from dsgd.comm import Header, Roles
 from dsgd.layout import BLOCK, cut
 from dsgd.state import ALONE, HEAD
 
-NOTHING = np.empty(0, np.uint8)  # what a pull carries
+NOTHING = np.empty(0, np.uint8)  # what a pull carries; it is only started (isend): it may go to this rank itself
 
 
 def place(size, objective, servers, colocated):
@@ -188,7 +188,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 g = comm.copy(g) if model.cancel else g
                 header = Header(int(version[0]), t, int(pushes[0]))
                 sending = push(comm, g, header)
-                comm.send(NOTHING, comm.servers[0], PULL, header)
+                sending.append(comm.isend(NOTHING, comm.servers[0], PULL, header))
                 pushes[0] += 1
             # pull
             packet, header, tag = yield from pull(comm, state, server, new)

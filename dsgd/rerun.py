@@ -154,6 +154,7 @@ def rerun(run, keep=()):
     look(0, 0, job.objective.start(job.config.seed, np.dtype(job.config.dtype)))
     watch = dict(see=see, note=note, end=run.step)
     world = dict(roles=job.roles, dtype=job.config.dtype, start=0.0, reduction=job.config.reduction, faults=job.faults)
+    world |= dict(network=job.network, timing=job.timing)
     try:
         backend.run(lambda *comms: Watched(job, *comms, **watch).run(), debug=False, trace=False, **world)
     except DsgdError as error:

@@ -184,6 +184,10 @@ def begin(job, backend, folder, lock):
 def begin_order(job, folder):
     """The order of pushes, with the entries that a checkpoint goes on from."""
     kept, head, entries = job.restored[1]["order"] if job.restored else 0, header(job), []
+    if kept and job.restored[1]["ranks"] != head["ranks"]:  # its first line tells one number of workers
+        (folder / ORDER).unlink(missing_ok=True)
+        say(f"{folder}: the log of its order ends here, since it is of {job.restored[1]['ranks']} ranks, and is removed")
+        kept = None
     try:
         if kept is not None and job.config.resume and (kept or (folder / ORDER).exists()):
             before, entries = read_order(folder, whole=False)

@@ -19,6 +19,7 @@ from dsgd.simulator.network import Route
 
 TRIES = 60
 PATIENCE = 4  # the first timer, in round trips
+SHORTEST = 1e-6  # seconds: over a network without latency all tries would be made at one moment
 LONGEST = 1.0  # seconds of virtual time: no timer grows beyond it
 
 
@@ -87,7 +88,7 @@ class Link:
         """Seconds to wait for an acknowledgement.  A real transport would measure the round trip; here it is known."""
         jitter = 2 * self.world.network.jitter
         trip = self.there.seconds(nbytes) + self.back.seconds(0) + self.there.delay + self.back.delay + jitter
-        first = PATIENCE * trip
+        first = max(PATIENCE * trip, SHORTEST)
         return min(first * 2**attempt, max(first, LONGEST))
 
     def expire(self, number, attempt):

@@ -57,7 +57,9 @@ def check_fit(job, head, entries, path, name):
     if back is not None:
         raise UsageError(f"{name}: worker {back} was given up, and came back when its run was resumed")
     workers = len(job.roles.workers)
-    found = find_impossible(entries, job.algorithm.model(workers, **job.options), workers)
+    model = job.algorithm.model(workers, **job.options)
+    check_rests(head["config"].get("checkpoint_every"), job.config.checkpoint_every, model, name)
+    found = find_impossible(entries, model, workers)
     if found:
         raise DataError(path, f"line {found[0] + 2}: {found[1]}", "no run can have had this order")
 
@@ -96,6 +98,14 @@ def order_of(algorithm):
     """(name, options) of an algorithm, as far as the order of its pushes depends on them."""
     name, values = parse(algorithm, ALGORITHMS, "algorithm", schema=lambda part: part.run)
     return name, {key: value for key, value in values.items() if key not in FREE}
+
+
+def check_rests(there, here, model, name):
+    """Refuse other rests where workers train by themselves: how far they go before an exchange depends on them."""
+    if model.exchange and there != here:
+        raise UsageError(
+            f"{name}: its run had --checkpoint-every {there}, not {here}; its workers exchange at other steps then"
+        )
 
 
 def check_end(entries, steps, path, name):

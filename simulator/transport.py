@@ -98,7 +98,8 @@ class Link:
         if attempt == TRIES:
             raise PeerError(
                 f"rank {self.there.sender} has sent its message {number} to rank {self.there.receiver} {TRIES} times by "
-                f"virtual time {self.world.kernel.now:.6g} s, and no acknowledgement came; --resume goes on from the last checkpoint, if there is one"
+                f"virtual time {self.world.kernel.now:.6g} s, and no acknowledgement came; --resume goes on from the last "
+                "checkpoint, if there is one"
             )
         self.transport.note("sent again", self.there, Packet(number, attempt, self.kept[number]))
         self.transmit(number, attempt)

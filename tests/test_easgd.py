@@ -176,8 +176,8 @@ def test_an_order_in_which_a_worker_exchanges_less_often_cannot_have_been():
         ("easgd:beta=1.5", {}, "beta=1.5: with 0 nobody"),
         ("easgd:beta=nan", {}, "beta=nan: with 0 nobody"),
         ("easgd:tau=0", {}, "tau=0: an exchange follows 1 step or more"),
-        ("easgd:tau=5", {}, "whole periods of 5 steps, and 24 of the run has 24 steps is no multiple"),
-        ("easgd:tau=4", dict(checkpoint_every=6), "6 of --checkpoint-every is no multiple"),
+        ("easgd:tau=5", {}, "whole periods of 5 steps, and the run has 24, which is no multiple"),
+        ("easgd:tau=4", dict(checkpoint_every=6), "and --checkpoint-every is 6, which is no multiple"),
         ("easgd:servers=2,colocated=true", {}, "every rank is a server"),
     ],
 )

@@ -107,7 +107,12 @@ class Config:
     faults: str = flag("faults", "", "faults on purpose: " + ", ".join(FAULTS), "'KIND:option=value,...; ...'")
     output: str = flag("output", "", "folder of the run; runs/NUMBER-ALGORITHM by default", "FOLDER")
     resume: bool = flag("output", False, "continue the run in --output")
-    checkpoint_every: int = flag("output", 0, "steps between checkpoints; 0 for one at the end", "STEPS")
+    checkpoint_every: int = flag(
+        "output",
+        0,
+        "steps between checkpoints, at which asynchronous workers come to rest; 0 for one at the end",
+        "STEPS",
+    )
     log_every: int = flag("output", 0, "steps between records; 0 for one an epoch", "STEPS")
     trace: bool = flag(
         "output",

@@ -87,7 +87,7 @@ class Rank:
         if job.restored:
             take_out(self, *job.restored)
         else:
-            self.state = State(job.objective.start(config.seed, comm.dtype)[self.lo : self.hi])
+            self.state = State(*self.share_of(job.objective.start(config.seed, comm.dtype)))
         self.recorder = job.recorder if comm.rank == 0 else None
 
     def _make_update(self, norms, all_norms=None):
@@ -95,6 +95,10 @@ class Rank:
         config = self.job.config
         optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
         return Update(optimizer, norms, config.clip_norm, config.l1, config.l2, all_norms)
+
+    def share_of(self, x):
+        """(own range, x (n,) if this rank holds a range and works on all of it), of a start."""
+        return x[self.lo : self.hi], x if self.owner and self.comm.worker is not None else None
 
     def run(self):
         """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...], ...}, None elsewhere."""

@@ -52,7 +52,7 @@ def take_out(rank, arrays, manifest):
     that are there no more have counted, so that totals stay right.
     """
     comm, lo, hi = rank.comm, rank.lo, rank.hi
-    rank.state = State(arrays["x"][lo:hi])
+    rank.state = State(*rank.share_of(arrays["x"]))
     rank.state.t = manifest["step"]
     before, prefix = manifest["ranks"], f"{comm.rank}/own/"
     if before == comm.size:

@@ -21,17 +21,18 @@ class State:
     Attributes:
         x: the parameters this rank holds, (n,) or its own range of them; at the start the part of `packet` behind its head.
         t: steps done.
+        start: all of x (n,), from which the run starts or goes on; of ranks that hold a range and work on all of it.
         own: {name: array}, what only this rank has (a residual, a version, parameters that differ between ranks).
         lost: ranks that were given up, and take part in nothing any more; the others learn it when they stand still.
         heads: the agreed numbers of the steps that the observer has not read yet.
     """
 
-    def __init__(self, x):
+    def __init__(self, x, start=None):
         self.packet = np.empty(HEAD + len(x), x.dtype)
         self.packet[:HEAD] = 0
         self.x = self.packet[HEAD:]
         self.x[:] = x
-        self.t = 0
+        self.t, self.start = 0, start
         self.own = {}
         self.lost = ()
         self.heads = deque()

@@ -103,7 +103,7 @@ def announce(job, backend):
         changed = "; ".join(changes(job)) or "nothing changed"
         print(f"in the order of {config.replay}, {sum(map(is_push, job.replayed[1]))} pushes: {changed}", flush=True)
     if not job.roles.synchronous:
-        print(f"asynchronous: {step_of(job)}", flush=True)
+        print(f"asynchronous: {meaning(job)}", flush=True)
     if config.faults:
         print(f"faults on purpose: {config.faults}", flush=True)
     sizes = getattr(job.sampler, "sizes", None)
@@ -126,9 +126,11 @@ def announce(job, backend):
     )
 
 
-def step_of(job):
-    """What an asynchronous step size means."""
+def meaning(job):
+    """What an asynchronous update is, in the words of the algorithm that makes it."""
     workers, together = len(job.roles.workers), job.roles.pushes
+    if job.config.algorithm.partition(":")[0] != "parameter-server":
+        return "servers add pushes as they arrive; the file of the algorithm says what a push is"
     if together > 1:
         return f"each update moves x by eta times the average of {together} pushes of the {workers} workers"
     return (

@@ -424,3 +424,50 @@ def test_under_mpi_no_gradient_is_abandoned(tmp_path):
     assert (
         ended.code == 2 and len(ended.lines) == 1 and "only in the simulator; leave cancel=true out" in ended.lines[0]
     )
+
+
+# --- what is under way
+
+
+LATE = dict(data="teacher:samples=400", hidden="8", batch_size=16, steps=8, simulate=7)
+
+
+@pytest.mark.parametrize("consistency", ["softsync,n=1", "softsync,n=2", "ssp,bound=2,apply=clock", "ssp,bound=2"])
+def test_the_order_may_be_told_before_the_pushes_are_there(consistency):
+    """A late link: the first server's word reaches the second one before the push that it is about."""
+    flags = LATE | dict(compute="exponential:mean=1e-3", network="uniform:jitter=3e-3,eager_limit=2000")
+    algorithm = f"parameter-server:consistency={consistency}"
+    for seed in range(4):
+        two = dsgd.run(**flags, seed=seed, algorithm=f"{algorithm},servers=2")
+        assert two.summary["steps"] == 8 and sum(two.summary["pushes_per_worker"]) == 5 * 8
+
+
+def test_a_push_of_a_worker_that_is_given_up_is_applied_with_its_clock():
+    """It was whole, and waited for those of the slow worker."""
+    faults = "kill:rank=2,step=3; slow:rank=3,x=40"
+    algorithm = "parameter-server:consistency=ssp,bound=3,apply=clock,patience=0.5"
+    run = dsgd.run(
+        **LATE | dict(simulate=5, steps=40), compute="constant:seconds=0.01", algorithm=algorithm, faults=faults
+    )
+    after = run.order[run.order.index({"lost": 1}) :]
+    assert run.summary["steps"] == 40 and any(entry[0] == 1 and entry[3] > 0 for entry in after if isinstance(entry, list))
+
+
+def test_a_rejected_push_does_not_hold_up_the_rest_of_its_clock():
+    algorithm = "parameter-server:consistency=ssp,bound=0,apply=clock"
+    run = dsgd.run(**LATE | dict(simulate=5), algorithm=algorithm, faults="nan:rank=2,step=3")
+    assert [1, 2, 2, -1] in run.order
+    assert all([worker, 2, 2, 3] in run.order for worker in (0, 2, 3)) and run.summary["max_staleness"] == 0
+
+
+@pytest.mark.parametrize("algorithm", ["parameter-server", "parameter-server:consistency=asp", "easgd", "downpour"])
+def test_a_co_located_run_that_goes_on_has_the_clock_of_an_unbroken_one(algorithm, tmp_path):
+    """Random times and late messages: any shift would change the order."""
+    name = algorithm + ("," if ":" in algorithm else ":") + "colocated=true"
+    flags = LATE | dict(hidden="40,8", simulate=3, steps=12, checkpoint_every=4, algorithm=name)
+    flags |= dict(compute="exponential:mean=1e-3", network="uniform:jitter=1e-3")
+    unbroken = dsgd.run(**flags)
+    dsgd.run(**flags | dict(steps=8), output=str(tmp_path / "run"), no_plot=True)
+    resumed = dsgd.run(**flags, output=str(tmp_path / "run"), resume=True, no_plot=True)
+    for key in ("params_sha256", "virtual_seconds"):
+        assert resumed.summary[key] == unbroken.summary[key]

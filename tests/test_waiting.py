@@ -116,7 +116,7 @@ def test_no_fault_no_cost():
     from dsgd.mpi.backend import communicator
     from dsgd.mpi.comm import MPIComm
 
-    assert communicator(read_faults(""), 1, debug=False) is MPIComm
-    assert communicator(read_faults("slow:rank=0,x=3; delay:rank=2,s=1"), 1, debug=False) is MPIComm
-    late = communicator(read_faults("slow:rank=1,x=3; slow:rank=1,x=2"), 1, debug=False)
+    assert communicator(read_faults(""), 1, debug=False, trace=False) is MPIComm
+    assert communicator(read_faults("slow:rank=0,x=3; delay:rank=2,s=1"), 1, debug=False, trace=False) is MPIComm
+    late = communicator(read_faults("slow:rank=1,x=3; slow:rank=1,x=2"), 1, debug=False, trace=False)
     assert issubclass(late, MPIComm) and (late.slowness, late.lateness) == (6, 0)

@@ -42,6 +42,7 @@ class Decider:
         self.unit = workers * model.pushes if model.of == "any" else 1
         self.actions, self.undecided = deque(), deque()
         self.groups, self.collected = {}, Counter()  # pushes that wait for others, and how many are of each worker
+        self.rejected = {}  # clock -> the workers whose push of it was rejected
         self.computing = Counter()  # worker -> its pushes that are granted, and have not come
         self.stopping = False
         self.seen, self.fresh = None, []  # what the last look at all pulls was based on; pulls since
@@ -74,14 +75,16 @@ class Decider:
         del self.clocks[worker]
         if self.model.synchronous or not self.clocks:
             why = "every worker is waited for" if self.clocks else "nobody is left"
-            raise PeerError(f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint")
+            raise PeerError(
+                f"{text}; {why}, so the run ends; --resume goes on from its last checkpoint, if there is one"
+            )
         self.local.order.tell(f"{text}: it is given up, and the run goes on with the other {len(self.clocks)}")
         self.actions.append((LOSE, worker, 0, 1))
         self._line_up()
         self.granted -= self.computing[worker]
         self.seen = None  # look at all who wait
         for key in sorted(self.groups):
-            if self._complete(self.groups[key]):
+            if self._complete(key):
                 self._together(key)
 
     def next(self, server):
@@ -138,8 +141,9 @@ class Decider:
         group = self.groups.setdefault(MEAN if self.model.of == "any" else key, [])
         group.append((worker, key))
         self.collected[worker] += 1
-        if self._complete(group):
-            self._together(key if self.model.of == "clock" else next(iter(self.groups)))
+        group_key = key if self.model.of == "clock" else next(iter(self.groups))
+        if self._complete(group_key):
+            self._together(group_key)
 
     def _line_up(self):
         self.at = Counter(self.clocks.values())  # clock -> how many workers are there
@@ -154,19 +158,22 @@ class Decider:
         while not self.at[self.slowest]:
             self.slowest += 1
 
-    def _complete(self, group):
-        """Whether these pushes make an update: all that there can be, once workers were given up."""
-        if len(self.clocks) == len(self._clocks):
-            return len(group) == self.model.collect
+    def _complete(self, key):
+        """Whether the pushes of a group make an update: all that there can be, once workers were given up."""
+        group = self.groups[key]
         if self.model.of == "clock":
-            return self.clocks.keys() <= {worker for worker, _ in group}
+            rejected = self.rejected.get(key, set())
+            if len(group) + len(rejected) < len(self.clocks):
+                return False
+            return self.clocks.keys() <= {worker for worker, _ in group} | rejected
         return len(group) >= min(self.model.collect, len(self.clocks))
 
     def _together(self, key):
-        """The pushes of a group make an update; under `cancel` everyone goes on with it."""
+        """The pushes of a group make an update."""
         for worker, push in self.groups.pop(key):
             self.collected[worker] -= 1
             self.actions.append((TAKE, worker, push, 0))
+        self.rejected.pop(key, None)
         self.actions.append((UPDATE, 0, key, 0))
 
     def _reject(self, server, worker, key, problem):
@@ -176,6 +183,10 @@ class Decider:
             raise NonFiniteGradient(self.local.describe_push(server.pushes[worker, key]))
         self.local.order.reject(worker, problem)
         self.actions.append((REJECT, worker, key, 0))
+        if self.model.of == "clock":
+            self.rejected.setdefault(key, set()).add(worker)
+            if key in self.groups and self._complete(key):
+                self._together(key)
 
     def _stop(self, server):
         """The step under way is the last: as many pushes are granted as it still has."""
@@ -188,8 +199,8 @@ class Decider:
 
     def _released(self, server):
         """The workers that may go on, of those that wait; under `cancel` all of them may, with a new version."""
-        until, before = self.model.until, self.seen
-        self.seen = getattr(self if until == "slowest" else server, until) if until else 0
+        changes = {"version": server.version, "slowest": self.slowest, "handled": server.handled, None: 0}
+        before, self.seen = self.seen, changes[self.model.until]
         if self.seen == before and not self.fresh:
             return
         fresh, self.fresh = self.fresh, []

@@ -16,7 +16,7 @@ Exact when: push=1,fetch=1 is parameter-server:consistency=asp under the same or
 import numpy as np
 
 from dsgd.algorithms.consistency import asp
-from dsgd.algorithms.parameter_server import NOTHING, at_rest, place, pull, push, serve, source
+from dsgd.algorithms.parameter_server import NOTHING, start_of, place, pull, push, serve, source
 from dsgd.algorithms.admission import PULL
 from dsgd.algorithms.server import PARAMETERS, REST, Server
 from dsgd.comm import Header, Roles
@@ -62,7 +62,7 @@ def downpour(
 
 def _work(comm, local, state, optimizer, server, schedule, steps, n_push, n_fetch):
     """The client of algorithm 7.1; what it has pulled at the start is the start of the run."""
-    own, x = state.own, at_rest(comm, state, server)
+    own, x = state.own, start_of(state, server)
     made, pushes, version = (own.setdefault(name, np.array([state.t])) for name in ("made", "pushes", "version"))
     accrued = comm.empty(HEAD + len(x))
     while state.t < steps:
@@ -82,7 +82,7 @@ def _work(comm, local, state, optimizer, server, schedule, steps, n_push, n_fetc
                     pushes[0] += 1
                 if step < n_fetch:
                     x -= schedule(min(t, steps - 1)) * g[HEAD:]
-            comm.send(NOTHING, comm.servers[0], PULL, header)
+            sending.append(comm.isend(NOTHING, comm.servers[0], PULL, header))
             packet, header, tag = yield from pull(comm, state, server)
             for request in sending:
                 request.wait()

@@ -16,7 +16,7 @@ Exact when: β = 0: N independent runs of sgd, each on its own parts of the batc
 import numpy as np
 
 from dsgd.algorithms.consistency import asp
-from dsgd.algorithms.parameter_server import NOTHING, at_rest, place, pull, push, serve, source
+from dsgd.algorithms.parameter_server import NOTHING, start_of, place, pull, push, serve, source
 from dsgd.algorithms.admission import PULL
 from dsgd.algorithms.server import REST, Server
 from dsgd.comm import Header, Roles
@@ -73,7 +73,7 @@ def _train(comm, local, state, server, schedule, steps, alpha, tau):
     """Worker i: τ steps, pull, exchange."""
     optimizer, own = local.update, state.own
     if "x" not in own:
-        own["x"] = np.array(at_rest(comm, state, server))
+        own["x"] = np.array(start_of(state, server))
     x = own["x"]
     made, pushes, version = (own.setdefault(name, np.array([state.t])) for name in ("made", "pushes", "version"))
     numbers = own.setdefault("numbers", np.zeros(HEAD, x.dtype))  # of the steps since the last exchange
@@ -90,7 +90,7 @@ def _train(comm, local, state, server, schedule, steps, alpha, tau):
                 optimizer.step(x, g[HEAD:], schedule(t))
                 made[0] = t + 1
             header = Header(int(version[0]), int(made[0]), int(pushes[0]))
-            comm.send(NOTHING, comm.servers[0], PULL, header)
+            sending.append(comm.isend(NOTHING, comm.servers[0], PULL, header))
             answer, header, tag = yield from pull(comm, state, server)
             for request in sending:
                 request.wait()

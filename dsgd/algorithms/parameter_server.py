@@ -33,7 +33,7 @@ from dsgd.comm import Header, Roles
 from dsgd.layout import BLOCK, cut
 from dsgd.state import ALONE, HEAD
 
-NOTHING = np.empty(0, np.uint8)  # what a pull carries
+NOTHING = np.empty(0, np.uint8)  # what a pull carries; it is only started (isend): it may go to this rank itself
 
 
 def place(size, objective, servers, colocated):
@@ -167,7 +167,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
     """Pull, compute, push.  The first pull is the start of the run: every worker has the same version of x."""
     pushes = state.own.setdefault("pushes", np.array([state.t]))
     version = state.own.setdefault("version", np.array([state.t]))
-    x = at_rest(comm, state, server)
+    x = start_of(state, server)
     while state.t < steps:
         if not model.synchronous:
             comm.without(state.lost).barrier()
@@ -188,7 +188,7 @@ def _work(comm, local, state, optimizer, model, server, steps):
                 g = comm.copy(g) if model.cancel else g
                 header = Header(int(version[0]), t, int(pushes[0]))
                 sending = push(comm, g, header)
-                comm.send(NOTHING, comm.servers[0], PULL, header)
+                sending.append(comm.isend(NOTHING, comm.servers[0], PULL, header))
                 pushes[0] += 1
             # pull
             packet, header, tag = yield from pull(comm, state, server, new)
@@ -208,9 +208,9 @@ def _work(comm, local, state, optimizer, model, server, steps):
         yield
 
 
-def at_rest(comm, state, server):
-    """x (n,), while all ranks stand still."""
-    return np.concatenate(comm.allgather(state.x)) if server else state.x
+def start_of(state, server):
+    """x (n,), from which the run starts or goes on."""
+    return state.start if server else state.x
 
 
 def push(comm, packet, header):

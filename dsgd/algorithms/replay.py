@@ -107,6 +107,9 @@ def _answers(pulled, version, model, to_all=False):
 class Told:
     """Actions that somebody else has decided: the first server, or, in a replay, another run.
 
+    A worker is answered once as many of its pushes have come as the first server had: what it sends to one server may
+    come later than what the first server, which has seen it, sends there.
+
     Args:
         actions: those that are known from the start.  patient: whether pulls are to be seen before they are answered.
     """
@@ -127,10 +130,10 @@ class Told:
         """The next action, or None as long as what it is about has not come."""
         if not self.actions:
             return None
-        kind, worker, key, _ = self.actions[0]
+        kind, worker, key, number = self.actions[0]
         if kind in (TAKE, DROP, REJECT) and (worker, key) not in server.pushes:
             return None
-        if self.patient and kind == ANSWER and worker not in server.waiting:
+        if kind == ANSWER and (server.numbers.get(worker, 0) < number or self.patient and worker not in server.waiting):
             return None
         if self.patient and kind == STAND and len(server.waiting) < len(server.held):
             return None

@@ -85,7 +85,7 @@ class Server:
             self.source.actions.extend(map(tuple, message.data.reshape(-1, 4).tolist()))
             return
         worker, header = sender(self, message), message.header
-        if worker not in self.held:  # it was given up
+        if worker not in self.held and self.first:  # it was given up; what the first server has seen of it counts
             return
         if message.tag == PULL:
             self.patience.end(worker)
@@ -132,6 +132,7 @@ class Server:
                 yield from self._update(key, number)
                 continue
             elif kind == ANSWER:
+                action = (ANSWER, worker, 0, self.numbers.get(worker, 0))
                 self._answer(worker, PARAMETERS)
                 self.patience.begin(worker)
             elif kind == LOSE:
@@ -215,7 +216,6 @@ class Server:
             self.lost[worker] = self._sending.pop(worker, None)
             self.waiting.pop(worker, None)
             del self.held[worker]
-            self.pushes = {push: message for push, message in self.pushes.items() if push[0] != worker}
             self.comm.give_up(self.comm.workers[worker])
 
     def _stand(self, stop):

@@ -450,7 +450,9 @@ def test_a_push_of_a_worker_that_is_given_up_is_applied_with_its_clock():
         **LATE | dict(simulate=5, steps=40), compute="constant:seconds=0.01", algorithm=algorithm, faults=faults
     )
     after = run.order[run.order.index({"lost": 1}) :]
-    assert run.summary["steps"] == 40 and any(entry[0] == 1 and entry[3] > 0 for entry in after if isinstance(entry, list))
+    assert run.summary["steps"] == 40 and any(
+        entry[0] == 1 and entry[3] > 0 for entry in after if isinstance(entry, list)
+    )
 
 
 def test_a_rejected_push_does_not_hold_up_the_rest_of_its_clock():

@@ -12,6 +12,7 @@ import numpy as np
 from dsgd.arguments import Parser
 from dsgd.checkpoint import digest
 from dsgd.command import run_command
+from dsgd.order import is_push
 from dsgd.rerun import read_run, rerun
 
 
@@ -21,7 +22,7 @@ def main(argv):
     known.add_argument("runs", nargs=2, metavar="RUN", help="folder of a run")
     one, two = map(read_run, known.parse_args(argv).runs)
     for run in (one, two):
-        pushes = f", {sum(isinstance(entry, list) for entry in run.log[1])} pushes" if run.log else ""
+        pushes = f", {sum(map(is_push, run.log[1]))} pushes" if run.log else ""
         print(
             f"{run.name}: {run.config.algorithm} on {run.ranks} ranks, {run.step} steps{pushes}, sha256 {run.sha[:16]}"
         )
@@ -108,7 +109,7 @@ def blame(one, two, traces, version):
 def pushes_of(run, trace, version):
     """{(worker, number of its push): digest of the gradient} of an update."""
     if run.log:
-        pushes = [entry[:2] for entry in run.log[1] if isinstance(entry, list) and entry[3] == version]
+        pushes = [entry[:2] for entry in run.log[1] if is_push(entry) and entry[3] == version]
     else:
         pushes = sorted(push for push in trace.gradients if push[1] == version - 1)
     return {tuple(push): trace.gradients[*push] for push in pushes}

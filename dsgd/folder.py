@@ -105,7 +105,8 @@ def compare(manifest, job, folder):
     for key, value in manifest["config"].items():
         if job.manifest["config"].get(key) != value:
             raise UsageError(
-                f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and epochs may change"
+                f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and "
+                "epochs may change"
             )
     if manifest["data"] != job.manifest["data"]:
         raise UsageError(
@@ -184,6 +185,12 @@ def begin(job, backend, folder, lock):
 def begin_order(job, folder):
     """The order of pushes, with the entries that a checkpoint goes on from."""
     kept, head, entries = job.restored[1]["order"] if job.restored else 0, header(job), []
+    if kept and job.restored[1]["ranks"] != head["ranks"]:  # its first line tells one number of workers
+        (folder / ORDER).unlink(missing_ok=True)
+        say(
+            f"{folder}: the log of its order ends here, since it is of {job.restored[1]['ranks']} ranks, and is removed"
+        )
+        kept = None
     try:
         if kept is not None and job.config.resume and (kept or (folder / ORDER).exists()):
             before, entries = read_order(folder, whole=False)

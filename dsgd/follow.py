@@ -41,16 +41,27 @@ def read_replayed(job):
     if not path:
         return None
     head, entries = read_order(path)
-    compare(head, header(job), f"--replay {path}")
-    check_end(entries, job.steps, path)
+    check_fit(job, head, entries, path, f"--replay {path}")
+    return head, entries
+
+
+def check_fit(job, head, entries, path, name):
+    """Refuse a log that this job cannot follow.   path: where the log is.  name: of its run, as the user knows it
+
+    Raises:
+        UsageError: it is of a run that this one does not fit.  DataError: it is of no run that could be.
+    """
+    compare(head, header(job), name)
+    check_end(entries, job.steps, path, name)
     back = came_back(entries)
     if back is not None:
-        raise UsageError(f"--replay {path}: worker {back} was given up, and came back when its run was resumed")
+        raise UsageError(f"{name}: worker {back} was given up, and came back when its run was resumed")
     workers = len(job.roles.workers)
-    found = find_impossible(entries, job.algorithm.model(workers, **job.options), workers)
+    model = job.algorithm.model(workers, **job.options)
+    check_rests(head["config"].get("checkpoint_every"), job.config.checkpoint_every, model, name)
+    found = find_impossible(entries, model, workers)
     if found:
         raise DataError(path, f"line {found[0] + 2}: {found[1]}", "no run can have had this order")
-    return head, entries
 
 
 def came_back(entries):
@@ -89,14 +100,22 @@ def order_of(algorithm):
     return name, {key: value for key, value in values.items() if key not in FREE}
 
 
-def check_end(entries, steps, path):
+def check_rests(there, here, model, name):
+    """Refuse other rests where workers train by themselves: how far they go before an exchange depends on them."""
+    if model.exchange and there != here:
+        raise UsageError(
+            f"{name}: its run had --checkpoint-every {there}, not {here}; its workers exchange at other steps then"
+        )
+
+
+def check_end(entries, steps, path, name):
     """Refuse a log that does not end where all workers stood still, or not at the last step of this run."""
     rests = [entry["step"] for entry in entries if not is_push(entry) and "rest" in entry]
     if not rests or is_push(entries[-1]):
         raise DataError(path, "does not end with all workers at rest", "no run can have had this order")
     if steps < rests[-1] and steps not in rests:
         raise UsageError(
-            f"--steps {steps} with --replay {path}: its run stood still after {', '.join(map(str, rests))} steps, "
+            f"--steps {steps} with {name}: its run stood still after {', '.join(map(str, rests))} steps, "
             "and a replay can end only there"
         )
 

@@ -82,6 +82,7 @@ class Local:
 
     def _check(self, g, t, offset, loss):
         """1 if g or the loss is not finite.  The dot product is one fast pass; only if it overflows look closer."""
+        self.fault = None  # that of an earlier gradient, whose push was rejected, says nothing about this one
         if isfinite(np.dot(g, g)) and isfinite(loss):
             return 0
         bad = np.flatnonzero(~np.isfinite(g))

@@ -142,6 +142,8 @@ def read_order(path, whole=True):
     except OSError as error:
         raise DataError(path, error.strerror or error, "runs of a parameter server leave one") from None
     try:
+        if b"\n" not in data:
+            raise DataError(path, "is damaged: its first line is cut off")
         head, *entries = read_lines(data[: data.rfind(b"\n") + 1])
         if head["format"] != FORMAT:
             raise DataError(path, f"is in format {head['format']}, and dsgd {dsgd.__version__} reads format {FORMAT}")

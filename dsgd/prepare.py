@@ -89,11 +89,11 @@ def prepare(config, backend, objective=None, controller=None):
         )
     identity = config.identity() | {"controller": controlled}
     steps = config.steps or config.epochs * sampler.steps_per_epoch
-    for what, count in ((f"the run has {steps} steps", steps), ("--checkpoint-every", config.checkpoint_every)):
+    for what, count in (("the run has", steps), ("--checkpoint-every is", config.checkpoint_every)):
         if count % roles.every:
             raise UsageError(
                 f"--algorithm {config.algorithm}: all workers come to rest after whole periods of {roles.every} steps, "
-                f"and {count} of {what} is no multiple"
+                f"and {what} {count}, which is no multiple"
             )
     if config.warmup_steps > steps:
         raise UsageError(f"--warmup-steps {config.warmup_steps} is longer than the run of {steps} steps")

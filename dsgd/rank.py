@@ -14,7 +14,6 @@ from dsgd.norms import Norms
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.order import Order
 from dsgd.progress import Progress
-from dsgd.records import ORDER
 from dsgd.replicas import differences, hashes
 from dsgd.schedules import make_schedule
 from dsgd.snapshot import hand_in, join, take_out
@@ -167,13 +166,14 @@ class Rank:
         evaluate = evaluate or ended and not self.together
         if evaluate or self.recorder.due(state.t, ended):
             self._record(x if evaluate else None, squares if self.together else self._squares())
+        self.recorder.keep_up(self.local.order, state.t)
 
     def _record(self, x, squares):
         """Make a record now, with an evaluation of x unless it is None."""
         with self.recorder.timed("evaluation"):
             test = {} if x is None else self.job.objective.evaluate(x)
         self.recorder.record(self.state.t, self.comm.clock(), self.job.virtual, test, squares)
-        self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t)
+        self.recorder.write_order(self.local.order, self.state.t)
 
     def _squares(self):
         """{array: Σ g²} of the averaged gradient on rank 0, put together from the owners; None if nobody looked at it."""
@@ -238,7 +238,7 @@ class Rank:
             }
             arrays = join(parts, self.job.roles, self.comm.dtype)
             write = partial(save, self.job.folder, arrays, manifest)
-            self.recorder.disk.attempt(ORDER, self.local.order.write, self.state.t, last)  # a checkpoint needs its log
+            self.recorder.write_order(self.local.order, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
 
     def _finish(self, saved, ended_by):

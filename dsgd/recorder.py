@@ -4,10 +4,11 @@ import sys
 import time
 from contextlib import contextmanager
 
-from dsgd.records import METRICS
+from dsgd.records import METRICS, ORDER
 from dsgd.watch import Watch, describe
 
 PRINT_EVERY = 2.0  # seconds between plain progress lines
+ORDER_EVERY = 0.2  # seconds after which the log of the order is written between two records
 # what a resumed run goes on with
 KEPT = ("done", "epoch_sums", "record_sums", "record_loss", "train_loss", "logged")
 
@@ -36,7 +37,7 @@ class Recorder:
         self.logged = 0  # step of the last record
         self.seconds = {"steps": 0.0, "evaluation": 0.0, "checkpoints": 0.0}
         self.wall = 0.0  # seconds before the run was resumed
-        self.first = self._printed = time.perf_counter()
+        self.first = self._printed = self._ordered = time.perf_counter()
         self._bar = None
         self._progress = progress
 
@@ -106,6 +107,16 @@ class Recorder:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def write_order(self, order, step, last=False):
+        """Write what the log of the order lacks."""
+        self._ordered = time.perf_counter()
+        self.disk.attempt(ORDER, order.write, step, last)
+
+    def keep_up(self, order, step):
+        """The same if it is due: pushes that a crash loses are counted by what was written of them."""
+        if time.perf_counter() - self._ordered > ORDER_EVERY:
+            self.write_order(order, step)
 
     def explode(self, step, clock, virtual):
         """The last record of a run whose gradient in this step is not finite: there is nothing to measure any more."""

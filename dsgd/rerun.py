@@ -15,9 +15,11 @@ from dsgd.arguments import make
 from dsgd.checkpoint import digest, load
 from dsgd.errors import DataError, DsgdError, UsageError
 from dsgd.folder import start_folder
+from dsgd.follow import check_fit
 from dsgd.order import read_order
 from dsgd.prepare import prepare
 from dsgd.rank import Rank
+from dsgd.records import ORDER
 from dsgd.runner import open_backend
 from dsgd.state import HEAD
 
@@ -62,6 +64,10 @@ def read_run(folder):
     config, log = make(values).settle(manifest["ranks"]), None
     if manifest["order"]:
         head, entries = read_order(folder, whole=False)
+        if len(entries) < manifest["order"]:
+            raise DataError(
+                Path(folder) / ORDER, f"has {len(entries)} entries, and the checkpoint is of {manifest['order']}"
+            )
         log = head, entries[: manifest["order"]]
     return Run(str(folder), config, manifest["ranks"], manifest["step"], arrays["x"], log)
 
@@ -124,6 +130,8 @@ def job_of(run):
         raise UsageError(
             f"{run.name}: {config.data} holds other data now, so it cannot be run again; bring the old back"
         )
+    if run.log:
+        check_fit(job, *run.log, Path(run.name) / ORDER, run.name)
     return start_folder(job._replace(replayed=run.log), backend), backend
 
 
@@ -154,6 +162,7 @@ def rerun(run, keep=()):
     look(0, 0, job.objective.start(job.config.seed, np.dtype(job.config.dtype)))
     watch = dict(see=see, note=note, end=run.step)
     world = dict(roles=job.roles, dtype=job.config.dtype, start=0.0, reduction=job.config.reduction, faults=job.faults)
+    world |= dict(network=job.network, timing=job.timing)
     try:
         backend.run(lambda *comms: Watched(job, *comms, **watch).run(), debug=False, trace=False, **world)
     except DsgdError as error:

@@ -47,7 +47,8 @@ class Strikes:
                 self.killed = True  # in the middle of its next gradient: the others do not wait for it in a barrier
             elif self.virtual:
                 raise PeerError(
-                    f"rank {self.rank} was killed before step {due[0]} (--faults); --resume goes on from the last checkpoint, if there is one"
+                    f"rank {self.rank} was killed before step {due[0]} (--faults); --resume goes on from the last "
+                    "checkpoint, if there is one"
                 )
             else:
                 os.kill(os.getpid(), signal.SIGKILL)

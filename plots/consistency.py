@@ -1,4 +1,4 @@
-"""Loss against virtual time for several consistency models, seeds as bands.   python -m dsgd.plots.consistency RUN... [--output FILE]
+"""Loss against virtual time for several consistency models.   python -m dsgd.plots.consistency RUN... [--output FILE]
 
 Runs of one algorithm that differ only in their seed are one line, the median, in a band from the least to the largest.
 Runs under other `--faults` are a panel of their own.

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from dsgd.order import read_order
+from dsgd.order import is_push, read_order, staleness
 from dsgd.plots.style import COLOURS, STYLE
 from dsgd.records import ORDER, DataError
 
@@ -28,7 +28,7 @@ def figure(runs):
         ages, workers = result.subplots(1, 2)
         for i, (name, pushes) in enumerate(runs.items()):
             colour, place = COLOURS[i % len(COLOURS)], (i, len(runs))
-            stale = [staleness for _, staleness in pushes]
+            stale = [age for _, age in pushes]
             mean = sum(stale) / len(stale)
             _bars(ages, Counter(stale), len(stale), place, color=colour, label=f"{name}: mean {mean:.2f}")
             outline = [withStroke(linewidth=4, foreground="white")]  # it crosses bars of its own colour
@@ -57,11 +57,8 @@ def read(folder):
         DataError: there is no log of the order, or nothing was applied, or it is damaged.
     """
     path = Path(folder) / ORDER
-    try:
-        pushes = [entry for entry in read_order(path, whole=False)[1] if isinstance(entry, list)]
-        pushes = [(worker, into - 1 - pulled) for worker, _, pulled, into in pushes if into > 0]
-    except (ValueError, TypeError):
-        raise DataError(path, "is damaged: a push is worker, number, version pulled, version gone into") from None
+    applied = [entry for entry in read_order(path, whole=False)[1] if is_push(entry) and entry[3] > 0]
+    pushes = list(zip((entry[0] for entry in applied), staleness(applied)))
     if not pushes:
         raise DataError(path, "holds no push that was applied", "runs of a parameter server leave some")
     return pushes

@@ -19,6 +19,7 @@ from dsgd.simulator.network import Route
 
 TRIES = 60
 PATIENCE = 4  # the first timer, in round trips
+SHORTEST = 1e-6  # seconds: over a network without latency all tries would be made at one moment
 LONGEST = 1.0  # seconds of virtual time: no timer grows beyond it
 
 
@@ -87,7 +88,7 @@ class Link:
         """Seconds to wait for an acknowledgement.  A real transport would measure the round trip; here it is known."""
         jitter = 2 * self.world.network.jitter
         trip = self.there.seconds(nbytes) + self.back.seconds(0) + self.there.delay + self.back.delay + jitter
-        first = PATIENCE * trip
+        first = max(PATIENCE * trip, SHORTEST)
         return min(first * 2**attempt, max(first, LONGEST))
 
     def expire(self, number, attempt):
@@ -97,7 +98,8 @@ class Link:
         if attempt == TRIES:
             raise PeerError(
                 f"rank {self.there.sender} has sent its message {number} to rank {self.there.receiver} {TRIES} times by "
-                f"virtual time {self.world.kernel.now:.6g} s, and no acknowledgement came; --resume goes on from the last checkpoint, if there is one"
+                f"virtual time {self.world.kernel.now:.6g} s, and no acknowledgement came; --resume goes on from the last "
+                "checkpoint, if there is one"
             )
         self.transport.note("sent again", self.there, Packet(number, attempt, self.kept[number]))
         self.transmit(number, attempt)

@@ -1,11 +1,13 @@
 """The parameter server's consistency models against each other: where one is another, it is so to the bit."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
 import dsgd
 from clocks import drawn, exponential
-from dsgd.algorithms.consistency import MODELS, ssp
+from dsgd.algorithms.consistency import MODELS, choose_model, ssp
 from dsgd.algorithms.server import Server
 from launching import table
 
@@ -272,3 +274,9 @@ def test_a_server_that_lets_one_go_early_is_seen(monkeypatch):
 
 def generous(workers, *, bound: int = None, apply: str = "each"):
     return ssp(workers, bound=bound + 1, apply=apply)
+
+
+@pytest.mark.parametrize("order", list(permutations(["bound", "k", "b"])))
+def test_of_several_wrong_options_the_first_is_named(order):
+    with pytest.raises(ValueError, match=f"^{order[0]}= belongs to"):
+        choose_model("asp", 4, **dict.fromkeys(order, 1))

@@ -1,12 +1,16 @@
 """python -m dsgd.diff: where two runs part."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import dsgd
 from dsgd.checkpoint import NAME, load, save
+from dsgd.command import run_command
 from dsgd.diff import main, ulps
 from dsgd.errors import DataError, UsageError
+from dsgd.order import log, read_order
 from launching import TRAIN, mpirun, python
 from table import stop_wished_in
 
@@ -171,3 +175,45 @@ def test_a_lost_log_and_other_data_are_told(runs, diff, tmp_path):
     with pytest.raises(DataError, match="order.jsonl: No such file"):
         diff()
     assert (tmp_path / "b" / NAME).exists()
+
+
+def swapped(head, entries):
+    return head, [[*entries[0][:3], 2], [*entries[1][:3], 1], *entries[2:]]
+
+
+def given_up(head, entries):
+    return head, [{"lost": 1}, *entries]
+
+
+def of_another_seed(head, entries):
+    return head | {"config": head["config"] | {"seed": 5}}, entries
+
+
+def cut(head, entries):
+    return head, entries[:4]
+
+
+def with_a_stranger(head, entries):
+    return head | {"workers": 9}, [[8, 0, 0, 1], *entries[1:]]
+
+
+UNFIT = {
+    swapped: ("order.jsonl: line 2: a push goes into version 2", 65),
+    given_up: ("b: worker 1 was given up, and came back", 2),
+    of_another_seed: ("b: its run had seed = 5", 2),
+    cut: ("order.jsonl: has 4 entries, and the checkpoint is of", 65),
+    with_a_stranger: ("b: its run had 9 workers", 2),
+}
+
+
+@pytest.mark.parametrize("change", UNFIT)
+def test_a_log_that_cannot_be_followed_is_told_in_one_line(change, runs, diff, capsys, monkeypatch):
+    runs({}, {})
+    Path("b/order.jsonl").write_bytes(log(*change(*read_order("b"))))
+    arrays, manifest = load("b")
+    if change is given_up:
+        save("b", arrays, manifest | {"order": manifest["order"] + 1})
+    said, code = UNFIT[change]
+    assert run_command(lambda _: main(["a", "b"])) == code
+    told = capsys.readouterr()
+    assert len(told.err.splitlines()) == 1 and said in told.err and "computed elsewhere" not in told.out

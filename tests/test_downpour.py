@@ -108,8 +108,8 @@ def test_an_order_without_whole_periods_cannot_have_been(spoilt, said):
         ("downpour:push=0", {}, "push=0, fetch=1: push is 1 or more"),
         ("downpour:push=2", {}, "push=2, fetch=1: .* a multiple of it"),
         ("downpour:push=2,fetch=3", {}, "push=2, fetch=3: .* a multiple of it"),
-        ("downpour:fetch=5", {}, "whole periods of 5 steps, and 24 of the run has 24 steps is no multiple"),
-        ("downpour:fetch=4", dict(checkpoint_every=6), "6 of --checkpoint-every is no multiple"),
+        ("downpour:fetch=5", {}, "whole periods of 5 steps, and the run has 24, which is no multiple"),
+        ("downpour:fetch=4", dict(checkpoint_every=6), "and --checkpoint-every is 6, which is no multiple"),
         ("downpour:servers=3", {}, "3 servers of 3 ranks leave no worker"),
     ],
 )

@@ -154,6 +154,13 @@ def test_both_worlds_follow_one_order(tmp_path):
     assert stiffer.summary["params_sha256"] != outcomes[0]["hash"]
 
 
+def test_a_replay_stands_still_where_its_run_did(tmp_path):
+    """Workers stop at a rest within their steps between two exchanges: with other rests they would exchange another x."""
+    dsgd.run(**DATA | dict(checkpoint_every=8), simulate=3, algorithm="easgd:tau=2", output=str(tmp_path / "run"))
+    with pytest.raises(UsageError, match="its run had --checkpoint-every 8, not 12; its workers exchange"):
+        dsgd.run(replay=str(tmp_path / "run"), checkpoint_every=12)
+
+
 def test_an_order_in_which_a_worker_exchanges_less_often_cannot_have_been():
     result = dsgd.run(**DATA, simulate=5, algorithm="easgd:tau=4")
     model, entries = exchanges(4, tau=4), pushes(result)
@@ -169,8 +176,8 @@ def test_an_order_in_which_a_worker_exchanges_less_often_cannot_have_been():
         ("easgd:beta=1.5", {}, "beta=1.5: with 0 nobody"),
         ("easgd:beta=nan", {}, "beta=nan: with 0 nobody"),
         ("easgd:tau=0", {}, "tau=0: an exchange follows 1 step or more"),
-        ("easgd:tau=5", {}, "whole periods of 5 steps, and 24 of the run has 24 steps is no multiple"),
-        ("easgd:tau=4", dict(checkpoint_every=6), "6 of --checkpoint-every is no multiple"),
+        ("easgd:tau=5", {}, "whole periods of 5 steps, and the run has 24, which is no multiple"),
+        ("easgd:tau=4", dict(checkpoint_every=6), "and --checkpoint-every is 6, which is no multiple"),
         ("easgd:servers=2,colocated=true", {}, "every rank is a server"),
     ],
 )

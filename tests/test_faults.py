@@ -273,6 +273,8 @@ def test_a_finite_gradient_whose_square_overflows_is_no_error(dtype, large):
         assert local._check(g, 3, 0, 1.0) == 0 and local.fault is None
         g[7] = np.inf
         assert local._check(g, 3, 0, 1.0) == 1 and local.fault == (4, 7, 1)
+        g[7] = large  # the push with the infinity was rejected, and the run goes on
+        assert local._check(g, 4, 0, 1.0) == 0 and local.fault is None
 
 
 # --- files and launchers

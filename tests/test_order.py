@@ -78,7 +78,8 @@ BROKEN = {
     "three numbers": (log(HEAD, [[0, 0, 0]]), r"line 2 is \[0, 0, 0\]"),
     "no number": (log(HEAD, [[0, 0, 0, True]]), r"line 2 is \[0, 0, 0, true\]"),
     "an entry of another version": (log(HEAD, [{"merge": 3}]), "no 'rest'"),
-    "empty": (b"", "is damaged"),
+    "empty": (b"", "its first line is cut off"),
+    "cut in the first line": (WHOLE[:30], "its first line is cut off"),
 }
 
 

@@ -308,6 +308,20 @@ def test_what_only_one_rank_had_is_left_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.fault("K5")
+def test_a_log_of_other_ranks_ends_with_them(tmp_path, capsys):
+    """Its first line tells one number of workers, and a replay would start as many."""
+    row = DATA | dict(algorithm="parameter-server", checkpoint_every=5, output=str(tmp_path))
+    dsgd.run(**row, steps=10, simulate=4)
+    assert (tmp_path / "order.jsonl").exists()
+    dsgd.run(**row, steps=20, simulate=3, resume=True)
+    said = capsys.readouterr().err
+    assert said.count("the log of its order ends here, since it is of 4 ranks") == 1
+    assert not (tmp_path / "order.jsonl").exists()
+    dsgd.run(**row, steps=30, simulate=4, resume=True)
+    assert not (tmp_path / "order.jsonl").exists() and "log of its order" not in capsys.readouterr().err
+
+
+@pytest.mark.fault("K5")
 def test_real_ranks_go_on_with_others(tmp_path):
     """As simulated ones, to the bit."""
     rows = {}

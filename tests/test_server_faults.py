@@ -344,6 +344,16 @@ def test_the_pushes_that_a_killed_server_lost_are_counted(model, victim, tmp_pat
 
 
 @pytest.mark.fault("S3")
+def test_lost_pushes_are_counted_between_records_too(tmp_path, monkeypatch):
+    """With no record in all steps, and no whole epoch, nothing but the clock has the log written."""
+    monkeypatch.setattr("dsgd.recorder.ORDER_EVERY", 0.0)
+    row = DATA | dict(algorithm=spec("asp"), output=str(tmp_path / "run"), log_every=1000, batch_size=6)
+    with pytest.raises(PeerError):
+        dsgd.run(**row, faults="kill:rank=0,step=10")
+    assert dsgd.run(**row, resume=True).summary["pushes_lost"] >= 8
+
+
+@pytest.mark.fault("S3")
 def test_a_real_asynchronous_server_that_is_killed_ends_the_job_and_resumes(tmp_path):
     flags = [*LONG, "--steps", "30", "--checkpoint-every", "10", "--quiet", "--algorithm", spec("asp", "servers=2")]
     job = start(4, script(tmp_path, SLOW), *flags, cwd=tmp_path)
@@ -440,7 +450,9 @@ def test_a_push_of_a_worker_that_is_given_up_is_applied_with_its_clock():
         **LATE | dict(simulate=5, steps=40), compute="constant:seconds=0.01", algorithm=algorithm, faults=faults
     )
     after = run.order[run.order.index({"lost": 1}) :]
-    assert run.summary["steps"] == 40 and any(entry[0] == 1 and entry[3] > 0 for entry in after if isinstance(entry, list))
+    assert run.summary["steps"] == 40 and any(
+        entry[0] == 1 and entry[3] > 0 for entry in after if isinstance(entry, list)
+    )
 
 
 def test_a_rejected_push_does_not_hold_up_the_rest_of_its_clock():

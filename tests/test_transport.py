@@ -144,6 +144,16 @@ def test_a_lost_message_is_sent_again_when_the_timer_says(monkeypatch):
     assert arrival("drop:p=0") == pytest.approx(12 * (HOP + 1e-3) + 3 * HOP, rel=1e-12)
 
 
+def test_tries_over_a_network_without_latency_are_apart():
+    """An empty message takes no time there: without a least timer all tries would be lost in the same moment."""
+    fast = Network(latency=0.0, bandwidth=1e9)
+
+    def empty(comm):
+        return comm.recv(0) and comm.clock() if comm.rank else comm.send(np.zeros(0), 1)
+
+    assert simulate(empty, 2, network=fast, faults=plan("partition:ranks=1,from=0,to=1e-4"))[1] >= 1e-4
+
+
 def test_a_partition_is_waited_for():
     """The tries come at growing intervals, so the first after the end is at most about as late again as it took."""
     assert 3 <= arrival("partition:ranks=1,from=0,to=3") < 3 + 1.1

@@ -97,7 +97,7 @@ def asp(workers):
 
 
 def backup(workers, *, b: int = None, cancel: bool = False):
-    """x ← x − η (1/m) Σ_{first N−b of N} g_i(x_t); the b late pushes are dropped
+    """x ← x − η (1/m_K) Σ_{first N−b of N} g_i(x_t), m_K: the samples in these; the b late pushes are dropped
 
     Reference: Chen et al. 2016 (arXiv 1604.00981), b backup workers
     Exact when: b=0 is bsp; always k-sync with k = N − b
@@ -108,7 +108,7 @@ def backup(workers, *, b: int = None, cancel: bool = False):
 
 
 def k_sync(workers, *, k: int = None, cancel: bool = False):
-    """x ← x − η (1/m) Σ_{first k} g_i(x_t); late pushes are dropped
+    """x ← x − η (1/m_K) Σ_{first k} g_i(x_t), m_K: the samples in these; late pushes are dropped
 
     Reference: Dutta et al. 2018 (arXiv 1803.01113), section 2
     Exact when: k = N is bsp
@@ -139,7 +139,7 @@ def softsync(workers, *, n: int = None):
 
 
 def sampled(workers, *, sample: int = None, bound: int = None):
-    """x ← x − η g_i(x_{t−τ}) as each push arrives; worker i is at most `bound` ahead of `sample` others, drawn anew each time
+    """x ← x − η g_i(x_{t−τ}) as each push arrives; worker i is at most `bound` ahead of `sample` others, drawn anew for each push
 
     Reference: Wang, Catterall and Mortier 2017 (arXiv 1709.07772), probabilistic synchronous parallel
     Exact when: sample=0 is asp; sample = N − 1 is ssp
@@ -192,7 +192,7 @@ def choose_model(name, workers, **given):
         raise ValueError(f"consistency {name!r} is not one of {', '.join(MODELS)}")
     known = options(MODELS[name])
     values = {option: value for option, value in given.items() if value is not None}
-    for option in values.keys() - known.keys():
+    for option in (option for option in values if option not in known):
         owners = [other for other in MODELS if option in options(MODELS[other])]
         raise ValueError(f"{option}= belongs to consistency={' or '.join(owners)}, not to {name}")
     missing = [option for option, parameter in known.items() if parameter.default is None and option not in values]

@@ -3,7 +3,8 @@
     pulled_0 ≤ pulled_1 ≤ … of each worker;      pulled < into ∈ {v, v + 1} of each push, v = the version made last
 
 Between two rests every worker pushes: first what it computed on the version of the rest, then on versions that it was
-answered with, as often for each as the consistency model says.  An update has no more pushes than the consistency model says, and those that belong together.
+answered with, as often for each as the consistency model says.  An update has no more pushes than that says, and those
+that belong together.
 
 Reference: Lamport 1978 (CACM 21), "Time, clocks, and the ordering of events in a distributed system".
 Exact when: the order is that of a run: nothing is found.

@@ -57,6 +57,20 @@ def test_what_was_broken_on_purpose_ends_with_one_hash(folder):
     assert len({json.loads(path.read_text())["params_sha256"] for path in runs}) == 1
 
 
+def test_replays_end_with_the_hash_of_the_run_that_they_replay(folder):
+    """In either world; the commands have run above, in this folder."""
+    runs = [folder / "runs" / name / "summary.json" for name in ("asp", "replayed", "forced", "smaller")]
+    if not all(path.exists() for path in runs):
+        pytest.skip("the commands of the README have not run")
+    hashes = [json.loads(path.read_text())["params_sha256"] for path in runs]
+    assert len(set(hashes[:3])) == 1 and hashes[3] != hashes[0]
+
+
+def test_nothing_is_left_to_be_filled_in():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert "@@" not in README and pictures and all((ROOT / name).exists() for name in pictures)
+
+
 def test_the_python_block_prints_what_the_readme_shows(folder):
     (code,), shown = blocks("python"), blocks("text")[-1]
     done = subprocess.run(

@@ -67,8 +67,9 @@ def prepare(config, backend, objective=None, controller=None):
             f"--algorithm {config.algorithm}: under MPI a gradient is not abandoned once it has begun, only in the simulator; "
             "leave cancel=true out"
         )
-    parts = roles.pushes == 1 and roles.owners_step and not roles.synchronous and len(roles.owners) > 1
-    if parts and is_layerwise(config.optimizer):
+    model = algorithm.model and algorithm.model(len(roles.workers), **options)
+    alone = model and not model.averages and roles.owners_step  # what each server updates is its part of one push
+    if alone and len(roles.owners) > 1 and is_layerwise(config.optimizer):
         raise UsageError(
             f"--optimizer {config.optimizer} needs whole layers, and no server sees a whole layer's push; use servers=1"
         )

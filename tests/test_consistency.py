@@ -280,3 +280,13 @@ def generous(workers, *, bound: int = None, apply: str = "each"):
 def test_of_several_wrong_options_the_first_is_named(order):
     with pytest.raises(ValueError, match=f"^{order[0]}= belongs to"):
         choose_model("asp", 4, **dict.fromkeys(order, 1))
+
+
+def test_one_push_of_a_round_is_an_average_that_servers_may_share(tmp_path):
+    """The first of each round alone: an optimizer of whole layers works on any number of servers, in one order."""
+    flags = dict(optimizer="lamb", steps=8)
+    one = server("k-sync,k=1", 4, **flags, output=str(tmp_path / "one"), no_plot=True)
+    two = dsgd.run(
+        replay=str(tmp_path / "one"), algorithm="parameter-server:servers=2,consistency=k-sync,k=1", simulate=6
+    )
+    assert bits(one) == bits(two)

@@ -16,7 +16,13 @@ ANY_SOURCE = -1
 ANY_TAG = -1
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "uint8", "int64")))  # what may travel; a message names it by number
 TRAVELLERS = frozenset(DTYPES)
-ALIKE = ("bcast", "reduce", "allreduce", "reduce_scatter")  # one length and one dtype on all ranks
+ALIKE = (
+    "bcast",
+    "reduce",
+    "allreduce",
+    "reduce_scatter",
+    "allgather_in_place",
+)  # one length and one dtype on all ranks
 
 
 def require(x):
@@ -29,6 +35,12 @@ def require(x):
     if x.dtype not in TRAVELLERS:
         raise TypeError(f"only arrays of {', '.join(map(str, DTYPES))} may be sent, not of {x.dtype}")
     raise ValueError(f"only contiguous arrays (n,) may be sent, not one of shape {x.shape} and strides {x.strides}")
+
+
+def own_slice(x, counts, rank):
+    """A rank's slice of x, which is cut into slices of counts[0], counts[1], … elements."""
+    lo = sum(counts[:rank])
+    return x[lo : lo + counts[rank]]
 
 
 class Header(NamedTuple):
@@ -85,6 +97,13 @@ class Comm(Protocol):
     def empty(self, n):
         """(n,) memory for messages, which the backend may share, pin or register."""
 
+    def replica(self, n):
+        """(n,) memory for a vector that all ranks hold alike, which the backend may keep once for the ranks of a host.
+
+        Every rank calls this.  A rank writes to its own slice alone, after a collective that shows that all have read the
+        last values and before the allgather_in_place that hands out the new ones; at the start all may write the same.
+        """
+
     def copy(self, x):
         """A read-only copy of x (n,), which may be sent to many: messages of it are not copied again."""
 
@@ -119,6 +138,12 @@ class Comm(Protocol):
         then sends its messages apart from the program's; they are counted here.
         """
 
+    def iallreduce(self, x):
+        """Start an allreduce; x must not change until the request's wait(), which returns the sum.
+
+        Several may be under way; they are started in the same order on every rank, and so are other collectives meanwhile.
+        """
+
     def reduce_scatter(self, x, counts):
         """Rank i's slice, of counts[i] elements, of Σ x; the sum is in the written order."""
 
@@ -127,6 +152,9 @@ class Comm(Protocol):
 
     def allgather(self, x):
         """[x of rank 0, x of rank 1, ...] on every rank; lengths may differ."""
+
+    def allgather_in_place(self, x, counts):
+        """Fill in the others' slices of x (Σ counts,), of which rank r has written its own, r's counts[r] elements."""
 
     def scatter(self, parts, root=0):
         """parts[rank] of root's list of arrays; the others pass None."""

@@ -40,7 +40,7 @@ def traffic(kind, rank, size, root, nbytes, kept=0):
 
     Args:
         kind: the communicator's name for it.  nbytes: what this rank puts in (root's array for bcast, its part for
-        gather and allgather, all parts together for scatter, alltoall and reduce_scatter).  kept: bytes of these
+        gather and both allgathers, all parts together for scatter, alltoall and reduce_scatter).  kept: bytes of these
         that are the rank's own part.
     """
     below = sum(act == "recv" for act, _ in tree_steps((rank - root) % size, size))  # one message down to each of them
@@ -53,6 +53,7 @@ def traffic(kind, rank, size, root, nbytes, kept=0):
         "barrier": Traffic(up + below, 0),
         "gather": Traffic(int(rank != root), int(rank != root) * nbytes),
         "allgather": Traffic(others, others * nbytes),
+        "allgather_in_place": Traffic(others, others * nbytes),
         "scatter": Traffic(scatters * others, scatters * (nbytes - kept)),
         "alltoall": Traffic(others, nbytes - kept),
         "reduce_scatter": Traffic(others, nbytes - kept),
@@ -79,6 +80,7 @@ def duration(kind, size, nbytes, latency, bandwidth, root=0):
         "split": (2 * rounds, 0),
         "gather": (others, nbytes),
         "allgather": (others, nbytes),
+        "allgather_in_place": (others, nbytes),
     }.get(kind, (others, nbytes / size))
     return messages * (latency + longest / bandwidth)
 

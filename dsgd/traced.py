@@ -15,6 +15,7 @@ COLLECTIVES = (
     "reduce_scatter",
     "gather",
     "allgather",
+    "allgather_in_place",
     "scatter",
     "alltoall",
     "barrier",

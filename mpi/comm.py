@@ -7,10 +7,11 @@ from mpi4py import MPI
 
 from dsgd.arrays import readonly
 from dsgd.collectives import REDUCTIONS, binomial_bcast, binomial_reduce, tree_steps, tree_sum
-from dsgd.comm import DTYPES, require
+from dsgd.comm import DTYPES, own_slice, require
 from dsgd.costs import traffic
 from dsgd.mpi.activity import ACTIVITY, noted
 from dsgd.mpi.messages import Messages
+from dsgd.mpi.requests import Done
 
 
 class MPIComm(Messages):
@@ -114,6 +115,9 @@ class MPIComm(Messages):
             return total
         return self._bcast(self._pool.take(x.shape[0], x.dtype) if total is None else total.base, 0)
 
+    def iallreduce(self, x):
+        return Done(self.allreduce(x))
+
     @noted
     def reduce_scatter(self, x, counts):
         self._count("reduce_scatter", [x], kept=counts[self.rank] * x.itemsize)
@@ -137,6 +141,11 @@ class MPIComm(Messages):
         out = np.empty(sum(counts), np.uint8)
         self._world.Allgatherv(x.view(np.uint8), [out, counts])
         return self._cut(out, counts, x.dtype)
+
+    @noted
+    def allgather_in_place(self, x, counts):
+        self._count("allgather_in_place", [own_slice(x, counts, self.rank)])
+        self._world.Allgatherv(MPI.IN_PLACE, [x.view(np.uint8), [count * x.itemsize for count in counts]])
 
     @noted
     def scatter(self, parts, root=0):

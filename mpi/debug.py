@@ -15,7 +15,7 @@ from dsgd.mpi.comm import MPIComm
 
 BACKEND = ("dsgd.mpi.", "dsgd.collectives", "dsgd.traced")  # modules that no user wrote
 COLLECTIVES = ("bcast", "reduce", "allreduce", "reduce_scatter", "gather", "allgather", "scatter", "alltoall")
-COLLECTIVES += ("barrier", "split")
+COLLECTIVES += ("allgather_in_place", "barrier", "split")
 
 
 def checked(method):
@@ -46,7 +46,7 @@ class CheckedComm(MPIComm):
         call = f"{kind} {self.number + 1}" + (f", root {values['root']}" if "root" in values else "")
         if kind in ALIKE:
             call += f", shape {getattr(values['x'], 'shape', '?')}, {getattr(values['x'], 'dtype', '?')}"
-        if kind == "reduce_scatter":
+        if "counts" in values:
             call += f", counts {[int(count) for count in values['counts']]}"
         text = json.dumps(facts | {"call": call}).encode()
         calls = [json.loads(other.tobytes()) for other in self._checks.allgather(np.frombuffer(text, np.uint8))]

@@ -43,6 +43,9 @@ class Messages:
     def empty(self, n):
         return np.empty(n, self.dtype)
 
+    def replica(self, n):
+        return np.empty(n, self.dtype)
+
     def copy(self, x):
         return self._pool.copy(x)
 

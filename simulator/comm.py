@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 
 from dsgd.collectives import REDUCTIONS
-from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles, require
+from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles, own_slice, require
 from dsgd.costs import Sent, traffic
 from dsgd.errors import PeerError
 from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
@@ -35,12 +35,18 @@ class SimComm:
         self.reduction, self._schedule = reduction, None if reduction == "tree" else REDUCTIONS[reduction]
         self._slowness = self.world.faults.slowness(self.world_rank)
         self.sent = sent or Sent()
-        self._number = 0
+        self._number = self._replicas = 0
         self._channels = {}  # by receiver
         self._smaller = {(): self}  # communicators without some ranks, by these
 
     def empty(self, n):
         return np.empty(n, self.dtype)
+
+    def replica(self, n):
+        if self.world.check:  # each has its own, so that a rank that writes where it must not has other bits
+            return self.empty(n)
+        self._replicas += 1
+        return self.group.replica(self._replicas, n)
 
     def copy(self, x):
         return self.world.pool.copy(x)[:]  # a view, so that its base can tell that nobody can write to it
@@ -202,6 +208,11 @@ class SimComm:
         require(x)
         return self._schedule(self._private, x)
 
+    def iallreduce(self, x):
+        request = SimRequest(self, None)
+        request.finish(self.allreduce(x))
+        return request
+
     @cached_property
     def _private(self):
         """The same ranks with mailboxes of their own, for the messages of an all-reduce."""
@@ -215,6 +226,9 @@ class SimComm:
 
     def allgather(self, x):
         return self._collective("allgather", x, [x])
+
+    def allgather_in_place(self, x, counts):
+        self._collective("allgather_in_place", (x, tuple(counts)), [own_slice(x, counts, self.rank)])
 
     def scatter(self, parts, root=0):
         parts = parts if self.rank == root else ()

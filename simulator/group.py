@@ -7,7 +7,7 @@ import numpy as np
 
 from dsgd.arrays import readonly
 from dsgd.collectives import tree_sum
-from dsgd.comm import ALIKE
+from dsgd.comm import ALIKE, own_slice
 from dsgd.costs import duration
 from dsgd.errors import CollectiveMismatch
 from dsgd.simulator.mailbox import Mailbox
@@ -24,8 +24,15 @@ class Group:
         self.members = {rank: member for member, rank in enumerate(ranks)}  # world rank -> rank in this group
         self.place = (0,) * len(ranks)  # one process hosts them all
         self.boxes = [Mailbox() for _ in ranks]
+        self._replicas = {}  # (number, n) -> array
         self._parts = {}  # ranks -> their group, without those that were given up
         self.arrivals = {}  # member -> (effect, argument) of the collective under way
+
+    def replica(self, number, n):
+        """The array (n,) that all members get who ask for the same number."""
+        if (number, n) not in self._replicas:
+            self._replicas[number, n] = np.empty(n, self.world.dtype)
+        return self._replicas[number, n]
 
     @cached_property
     def private(self):
@@ -101,6 +108,16 @@ def _reduce_scatter(group, arguments, root):
     return [total[end - count : end] for end, count in zip(ends, arguments[0][1])]
 
 
+def _fill(group, arguments, root):
+    """Each x gets all slices; ranks that hold one array have nothing to copy."""
+    counts, distinct = arguments[0][1], {id(x): x for x, _ in arguments}
+    if len(distinct) > 1:
+        whole = np.concatenate([own_slice(x, counts, member) for member, (x, _) in enumerate(arguments)])
+        for x in distinct.values():
+            x[:] = whole
+    return [None] * len(arguments)
+
+
 def _alltoall(group, arguments, root):
     return [_copies(group, [parts[member] for parts in arguments]) for member in range(len(group.ranks))]
 
@@ -122,6 +139,7 @@ COLLECTIVES = {  # (group, [argument of each member], root) -> [result for each 
     "reduce_scatter": _reduce_scatter,
     "gather": lambda group, parts, root: _only(group, root, _copies(group, parts)),
     "allgather": lambda group, parts, root: _same(group, _copies(group, parts)),
+    "allgather_in_place": _fill,
     "scatter": lambda group, parts, root: _copies(group, parts[root]),
     "alltoall": _alltoall,
     "barrier": lambda group, parts, root: _same(group, None),

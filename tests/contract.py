@@ -515,6 +515,30 @@ def check_reduce_scatter(comm):
 
 
 @contract
+def check_allgather_in_place(comm):
+    """Twice in the same memory, which may be one for all ranks: a slice is written once all have read the last ones."""
+    for counts in (uneven(comm), [5] * comm.size, [0] * (comm.size - 1) + [1000]):
+        x, everyone = comm.replica(sum(counts)), total(comm, sum(counts), comm.dtype)
+        lo = sum(counts[: comm.rank])
+        for step in range(3):
+            x[lo : lo + counts[comm.rank]] = step * everyone[lo : lo + counts[comm.rank]]
+            assert comm.allgather_in_place(x, counts) is None
+            assert same(x, step * everyone)
+            comm.barrier()
+
+
+@sums
+def check_iallreduce(comm):
+    """Several are under way at once, and may be waited for in any order."""
+    mine = [part(comm.rank + i, 50 + i) for i in range(4)]
+    requests = [comm.iallreduce(x) for x in mine]
+    results = {i: requests[i].wait() for i in (2, 0, 3, 1)}
+    for i in range(4):
+        wanted = summed(comm, [part(rank + i, 50 + i) for rank in range(comm.size)])
+        assert same(results[i], wanted) and not results[i].flags.writeable
+
+
+@contract
 def check_gather(comm):
     counts = uneven(comm)
     for dtype in (*FLOATS, "uint8"):

@@ -16,6 +16,7 @@ RUNS = {
     "sgd": {"algorithm": "sgd", "simulate": 1},
     "data-parallel": {"algorithm": "data-parallel"},
     "data-parallel-recursive-doubling": {"algorithm": "data-parallel", "reduction": "recursive-doubling"},
+    "sharded-update": {"algorithm": "sharded-update"},
     "dsgd": {"algorithm": "dsgd"},
     "parameter-server": {"algorithm": "parameter-server"},
     "parameter-server-asp": {"algorithm": "parameter-server:consistency=asp"},

@@ -42,6 +42,7 @@ def distance(result, reference):
 # name of the test -> (algorithm, ranks for N workers)
 DISTRIBUTED = {
     "data-parallel": ("data-parallel", lambda n: n),
+    "sharded-update": ("sharded-update", lambda n: n),
     "dsgd": ("dsgd", lambda n: n),
     "groups of 2": ("grouped", lambda n: n + 1),
     "groups of 3": ("grouped:size=3", lambda n: n + 1),
@@ -60,6 +61,15 @@ def test_n_workers_follow_one(name, workers, optimizer):
         reference = trained("sgd", 1, steps, optimizer)
         assert result.summary["workers"] == workers
         assert distance(result, reference) <= bound
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("workers", (*SIZES, 40))  # 40: more workers than there are blocks to share out
+def test_sharded_update_is_data_parallel(workers, optimizer):
+    flags = dict(optimizer=optimizer, clip_norm=0.05)
+    result = trained("sharded-update", workers, **flags)
+    assert same_bits(trained("data-parallel", workers, **flags), result)
+    assert same_bits(trained("sharded-update", workers, **flags, world={"check": True}), result)  # memory of their own
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop", "adamw", "lars", "sgd:momentum=0.9,nesterov=true"])

@@ -32,6 +32,7 @@ STEPS, BREAK = 21, 7
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 SYNCHRONOUS = (
     "data-parallel",
+    "sharded-update",
     "dsgd",
     "parameter-server",
     "parameter-server:servers=2",
@@ -70,7 +71,7 @@ def pairs(folder):
     return found
 
 
-WIDE = ("data-parallel", "parameter-server:servers=2", "model-parallel", "grouped")
+WIDE = ("data-parallel", "sharded-update", "parameter-server:servers=2", "model-parallel", "grouped")
 
 
 # --- synchronous algorithms, in both worlds

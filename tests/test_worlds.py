@@ -28,7 +28,7 @@ BLAS = dict(data=WIDE, hidden="256", batch_size=128, steps=3)
 
 def names(size):
     """The algorithms that exist on so many ranks and follow --optimizer."""
-    found = ["data-parallel", "dsgd", "top-k"]
+    found = ["data-parallel", "sharded-update", "dsgd", "top-k"]
     found += ["sgd"] if size == 1 else ["parameter-server"]
     found += ["grouped"] if size > 1 else []
     found += ["parameter-server:servers=2"] if size > 2 else []
@@ -69,7 +69,7 @@ BREADTH = dict(
         {"l2": 0.05, "tolerance": 1.0, "patience": 2, "lr_scaling": "linear"},
     ],
     dtype=["float32", "float64"],
-    algorithm=range(7),  # the number of one of names(size), counted round
+    algorithm=range(8),  # the number of one of names(size), counted round
 )  # fmt: skip
 COUPLED = ("sgd:momentum=0.9,n", "rmsprop:w")  # whose weight_decay is what l2 is
 
@@ -77,7 +77,7 @@ COUPLED = ("sgd:momentum=0.9,n", "rmsprop:w")  # whose weight_decay is what l2 i
 def breadth(size):
     """The pairs of BREADTH as configurations that can be meant."""
     algorithms = [name for name in names(size) if name != "pipeline"]
-    algorithms += ["data-parallel"] * (7 - len(algorithms))
+    algorithms += ["data-parallel"] * (8 - len(algorithms))
     for row in pairwise(BREADTH):
         (data, loss), algorithm = row.pop("task"), algorithms[row.pop("algorithm") % len(algorithms)]
         numbers = row.pop("numbers")

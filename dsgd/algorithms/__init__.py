@@ -20,6 +20,7 @@ from dsgd.algorithms.parameter_server import (
 )
 from dsgd.algorithms.roles import centralised, everyone_works
 from dsgd.algorithms.sgd import sgd
+from dsgd.algorithms.sharded_update import one_slice_each, sharded_update
 
 
 def never(**options):
@@ -30,7 +31,7 @@ def never(**options):
 class Algorithm(NamedTuple):
     run: object  # (comm, local, state, *, optimizer, schedule, steps, **options)
     roles: object = everyone_works  # (size, objective, **options) -> comm.Roles, or ValueError: why it cannot be
-    sums: str = "allreduce"  # how it sums over workers: allreduce, reduce or none; this decides what --reduction may be
+    sums: str = "allreduce"  # how it sums over workers: allreduce, reduce, reduce_scatter or none; this decides what --reduction may be
     replicas: bool = True  # whether all workers hold the same x after a step
     synchronous: object = lambda **options: True  # (**options) -> whether all ranks make each step together
     model: object = None  # (workers, **options) -> consistency.Model of its servers
@@ -39,6 +40,7 @@ class Algorithm(NamedTuple):
 ALGORITHMS = {
     "sgd": Algorithm(sgd, centralised, sums="none"),
     "data-parallel": Algorithm(data_parallel),
+    "sharded-update": Algorithm(sharded_update, one_slice_each, sums="reduce_scatter", replicas=False),
     "dsgd": Algorithm(dsgd, sums="reduce"),
     "parameter-server": Algorithm(
         parameter_server, servers_and_workers, sums="none", synchronous=is_synchronous, model=consistency_model

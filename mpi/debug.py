@@ -14,18 +14,8 @@ from dsgd.mpi.activity import noting
 from dsgd.mpi.comm import MPIComm
 
 BACKEND = ("dsgd.mpi.", "dsgd.collectives", "dsgd.traced")  # modules that no user wrote
-COLLECTIVES = (
-    "bcast",
-    "reduce",
-    "allreduce",
-    "iallreduce",
-    "reduce_scatter",
-    "gather",
-    "allgather",
-    "scatter",
-    "alltoall",
-)
-COLLECTIVES += ("allgather_in_place", "barrier", "split")
+COLLECTIVES = ("bcast", "reduce", "allreduce", "reduce_scatter", "gather", "allgather", "scatter", "alltoall")
+COLLECTIVES += ("allgather_in_place", "iallreduce", "barrier", "split")
 
 
 def checked(method):

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from benchmarks.results import REFERENCE, read  # noqa: E402
 from dsgd.algorithms import ALGORITHMS  # noqa: E402
 from dsgd.algorithms.consistency import MODELS  # noqa: E402
 from dsgd.data import DATASETS, FILES  # noqa: E402
@@ -99,6 +100,23 @@ def network():
     yield "`--network`", "what messages cost", "options"
     for name, kind in NETWORKS.items():
         yield f"`{name}`", first_line(kind), shown(kind)
+
+
+def benchmarks():
+    yield "`python -m benchmarks …`", "what", "bar", "measured"
+    for name, (_, figures) in read(REFERENCE).items():
+        for what in dict.fromkeys(figure.what for figure in figures if figure.bar):
+            yield f"`{name}`", *summed_up([figure for figure in figures if figure.what == what])
+
+
+def summed_up(figures):
+    """(what, bar, measured) of the cases of one number."""
+    cases = ", ".join(figure.case for figure in figures if figure.case)
+    bars = ", ".join(dict.fromkeys(figure.bar for figure in figures)).replace(", at least", ",").replace(", at most", ",")
+    values = ", ".join(figure.shown for figure in figures)
+    missed = ", ".join(figure.case or "it" for figure in figures if figure.met is False)
+    verdict = f": missed ({missed})" if missed else ""
+    return f"{figures[0].what}: {cases}" if cases else figures[0].what, bars, f"{values} {figures[0].unit}{verdict}"
 
 
 def faults():

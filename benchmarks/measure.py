@@ -58,6 +58,13 @@ class Figure(NamedTuple):
         verdict = f" ({self.bar}: {'met' if self.met else 'missed'})" if self.met is not None else ""
         return f"{name}: {value}{verdict}{f'; {self.note}' if self.note else ''}"
 
+NETWORKS = {  # name: (widths, samples of a global batch)
+    "784-128-10": ((784, 128, 10), 128),
+    "7 layers": ((784, 128, 127, 126, 125, 124, 123, 10), 128),
+    "784-512-512-10": ((784, 512, 512, 10), 256),
+    "784-1024-1024-10": ((784, 1024, 1024, 10), 512),
+}
+
 
 def interleaved(functions, repetitions):
     """{name: median seconds of one call}; each round calls every function once, so that noise meets all alike."""

@@ -22,9 +22,14 @@ def launch(program, cases, ranks=None):
     except FileNotFoundError:
         raise LeftOut("there is no mpirun; pip install 'dsgd[mpich]'") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise LeftOut(said[0] if said else f"it ended with code {done.returncode}")
+        raise LeftOut(reason(done))
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def reason(done):
+    """Why a process failed: what it said for itself, or else its last line, which is the end of a traceback."""
+    said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+    return next((line.removeprefix("dsgd: ") for line in said if line.startswith("dsgd: ")), said[-1])
 
 
 def alternated(programs, rounds):

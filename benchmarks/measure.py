@@ -3,7 +3,10 @@
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,13 +61,6 @@ class Figure(NamedTuple):
         verdict = f" ({self.bar}: {'met' if self.met else 'missed'})" if self.met is not None else ""
         return f"{name}: {value}{verdict}{f'; {self.note}' if self.note else ''}"
 
-NETWORKS = {  # name: (widths, samples of a global batch)
-    "784-128-10": ((784, 128, 10), 128),
-    "7 layers": ((784, 128, 127, 126, 125, 124, 123, 10), 128),
-    "784-512-512-10": ((784, 512, 512, 10), 256),
-    "784-1024-1024-10": ((784, 1024, 1024, 10), 512),
-}
-
 
 def interleaved(functions, repetitions):
     """{name: median seconds of one call}; each round calls every function once, so that noise meets all alike."""
@@ -114,13 +110,9 @@ def caches():
     return found
 
 
+@cache
 def mpi_library():
-    """Name and version of the MPI library, "" without; it is not started for that."""
-    try:
-        import mpi4py
-
-        mpi4py.rc.initialize = False
-        from mpi4py import MPI
-    except ImportError:
-        return ""
-    return MPI.Get_library_version().splitlines()[0].strip("\0 ").replace("\t", " ")
+    """Name and version of the MPI library, "" without; asked for in a process of its own, which need not start it."""
+    code = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.Get_library_version())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return " ".join(done.stdout.partition("\n")[0].strip("\0").split())

@@ -12,6 +12,8 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks import tight
+
 LR = 1e-6
 
 
@@ -22,11 +24,9 @@ def numpy_batch(widths, rows):
 
 
 def tight_numpy(world, widths, rows):
-    """The floor's gradient, MPI_Allreduce if there are ranks, and an update of two passes."""
-    from benchmarks import floor
-
+    """A step in plain NumPy on one flat vector, MPI_Allreduce if there are ranks, and an update of two passes."""
     X, y = numpy_batch(widths, rows)
-    x, g, gradient = floor.make(widths, rows)
+    x, g, gradient = tight.make(widths, rows)
     scratch, lr = np.empty_like(x), np.float32(LR / (world.size if world else 1))
     if world:
         from mpi4py import MPI

@@ -24,7 +24,8 @@ def steps_of(widths, batch):
 
 def ours(algorithm, world):
     """(widths, batch) -> run(steps) -> seconds, of a run of this library with all that belongs to it."""
-    from benchmarks.step import HotBatch, data
+    from benchmarks.peers import numpy_batch
+    from benchmarks.step import HotBatch
     from dsgd import run
     from dsgd.data import Dataset
     from dsgd.mlp import MLP
@@ -35,8 +36,8 @@ def ours(algorithm, world):
         labels = None  # they are shuffled, whatever they are
 
         def __init__(self, widths, batch, steps):
-            X, y = data(batch)
-            super().__init__(MLP(widths), Dataset(X, y, X[:10], y[:10], 10), loss="cross-entropy")
+            X, y = numpy_batch(widths, batch)
+            super().__init__(MLP(widths), Dataset(X, y, X[:10], y[:10], widths[-1]), loss="cross-entropy")
             self.samples = batch * steps
 
     backend = None

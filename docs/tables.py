@@ -112,10 +112,12 @@ def benchmarks():
 def summed_up(figures):
     """(what, bar, measured) of the cases of one number."""
     cases = ", ".join(figure.case for figure in figures if figure.case)
-    bars = ", ".join(dict.fromkeys(figure.bar for figure in figures)).replace(", at least", ",").replace(", at most", ",")
+    bars = (
+        ", ".join(dict.fromkeys(figure.bar for figure in figures)).replace(", at least", ",").replace(", at most", ",")
+    )
     values = ", ".join(figure.shown for figure in figures)
-    missed = ", ".join(figure.case or "it" for figure in figures if figure.met is False)
-    verdict = f": missed ({missed})" if missed else ""
+    missed = [figure.case for figure in figures if figure.met is False]
+    verdict = ": missed" * bool(missed) + f" ({', '.join(missed)})" * (0 < len(missed) < len(figures))
     return f"{figures[0].what}: {cases}" if cases else figures[0].what, bars, f"{values} {figures[0].unit}{verdict}"
 
 
@@ -126,7 +128,8 @@ def faults():
 
 
 TABLES = {
-    f.__name__: f for f in (algorithms, consistency, optimizers, schedules, partitions, data, compute, network, faults)
+    f.__name__: f
+    for f in (algorithms, consistency, optimizers, schedules, partitions, data, compute, network, faults, benchmarks)
 }
 
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from benchmarks import launching, results
+from benchmarks import launching, results, tight
 from benchmarks.launching import LeftOut, alternated, launch
 from benchmarks.measure import NETWORKS, Figure, describe, interleaved, machine
+from benchmarks.peers import numpy_batch
 from benchmarks.ranks import AHEAD, EFFICIENCY, FIRST, OURS, ratios
 
 TOYS = [((8, 4, 3), 4), ((8, 6, 4, 3), 8)]
@@ -14,7 +15,12 @@ TOYS = [((8, 4, 3), 4), ((8, 6, 4, 3), 8)]
 
 @pytest.mark.parametrize(
     "value, bar, met",
-    [(2.0, {"least": 2.0}, True), (1.9, {"least": 2.0}, False), (2.0, {"most": 2.0}, True), (2.1, {"most": 2.0}, False)],
+    [
+        (2.0, {"least": 2.0}, True),
+        (1.9, {"least": 2.0}, False),
+        (2.0, {"most": 2.0}, True),
+        (2.1, {"most": 2.0}, False),
+    ],
 )
 def test_a_figure_knows_whether_its_bar_is_met(value, bar, met):
     figure = Figure("speed", "a toy", value, **bar)
@@ -29,7 +35,11 @@ def test_what_was_left_out_meets_no_bar_and_says_why():
 
 
 def test_results_are_read_as_they_were_written_and_the_rest_of_the_reference_stays(tmp_path):
-    reference, old, new = tmp_path / "reference.json", Figure("a", "", 1.0, most=2.0), Figure("b", "toy", None, note="no")
+    reference, old, new = (
+        tmp_path / "reference.json",
+        Figure("a", "", 1.0, most=2.0),
+        Figure("b", "toy", None, note="no"),
+    )
     results.write("first", {"cores": 2}, [old], tmp_path)
     results.gather(tmp_path, reference)
     (tmp_path / "first.json").unlink()
@@ -50,7 +60,13 @@ def test_ratios_take_each_network_s_own_times():
     """DDP at 10 k seconds and ours at k, for network k; half a batch at 100 + k on one rank."""
     ddp, ours = [10.0, 20.0, 30.0, 40.0], [1.0, 2.0, 3.0, 4.0]
     alone = [0.0] * len(NETWORKS) + [101.0, 102.0, 103.0, 104.0]
-    medians = {(2, "PyTorch DDP"): ddp, (2, OURS): ours, (1, "sgd"): alone, (4, OURS): [2.0], (4, "PyTorch DDP"): [30.0]}
+    medians = {
+        (2, "PyTorch DDP"): ddp,
+        (2, OURS): ours,
+        (1, "sgd"): alone,
+        (4, OURS): [2.0],
+        (4, "PyTorch DDP"): [30.0],
+    }
     found = [figure.value for figure in ratios(medians)]
     assert found == [10.0] * 4 + [15.0] + [101.0, 51.0, 103 / 3, 26.0]
 
@@ -91,14 +107,35 @@ def test_a_program_gives_a_time_for_each_case(program, ranks):
     assert len(seconds) == len(TOYS) and all(0 < s < 1 for s in seconds)
 
 
-def test_a_peer_that_is_not_installed_is_left_out_with_a_word(tmp_path, monkeypatch):
+@pytest.mark.parametrize("program, ranks", [("eager PyTorch", None), ("PyTorch DDP", 2)])
+def test_a_peer_that_is_not_installed_is_left_out_with_a_word(program, ranks, tmp_path, monkeypatch):
+    if ranks:
+        pytest.importorskip("mpi4py")
     (tmp_path / "torch.py").write_text("raise ImportError('none')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     with pytest.raises(LeftOut, match="^PyTorch is not installed; pip install torch$"):
-        launch("eager PyTorch", FIRST)
+        launch(program, FIRST, ranks)
 
 
 def test_without_mpirun_ranks_are_left_out_with_a_word(monkeypatch):
-    monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("mpirun")))
+    monkeypatch.setattr(
+        launching.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("mpirun"))
+    )
     with pytest.raises(LeftOut, match="there is no mpirun"):
         launch(OURS, TOYS, 2)
+
+
+def test_the_tight_step_is_a_gradient():
+    """Beside differences of its own loss, element by element."""
+    widths, rows, eps = (5, 4, 3), 6, 1e-2
+    X, y = numpy_batch(widths, rows)
+    x, g, gradient = tight.make(widths, rows)
+    gradient(X, y)
+    found = g.copy()
+    for i in range(len(x)):
+        at = x[i]
+        x[i] = at + eps
+        above = gradient(X, y)
+        x[i] = at - eps
+        below, x[i] = gradient(X, y), at
+        assert found[i] == pytest.approx((above - below) / (2 * eps), abs=2e-3)

@@ -5,6 +5,13 @@ import platform
 import statistics
 import time
 
+NETWORKS = {  # name: (widths, samples of a global batch)
+    "784-128-10": ((784, 128, 10), 128),
+    "7 layers": ((784, 128, 127, 126, 125, 124, 123, 10), 128),
+    "784-512-512-10": ((784, 512, 512, 10), 256),
+    "784-1024-1024-10": ((784, 1024, 1024, 10), 512),
+}
+
 
 def interleaved(functions, repetitions):
     """{name: median seconds of one call}; each round calls every function once, so that noise meets all alike."""

@@ -137,7 +137,8 @@ class Stage:
 
     def inputs(self, batch):
         """What layer 0 starts from, (B, features)."""
-        return self.local.objective.data.X[batch.rows]
+        data = self.local.objective.data
+        return data.inputs(data.X[batch.rows])
 
     def forward(self, a, batch):
         """The output (B, n_out) of the own layers for their input a, B · n_in numbers.

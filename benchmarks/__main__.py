@@ -15,6 +15,7 @@ NAMES = (
     "simulator",
     "guards",
     "waiting",
+    "reduction",
     "replay",
     "controllers",
     "seeds",

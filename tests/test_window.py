@@ -8,7 +8,6 @@ from contract import CHECKS
 from launching import ROOT, mpirun
 
 CASES = ("steps", "a_rank_that_lags", "arrays_from_elsewhere", "other_dtypes_and_lengths", "groups_have_no_window")
-CASES += ("many_windows",)
 
 
 @pytest.mark.parametrize("size, kind", [(1, []), (2, []), (3, []), (4, ["crowded"])])

@@ -20,6 +20,7 @@ NAMES = (
     "simulator",
     "guards",
     "waiting",
+    "reduction",
     "replay",
     "controllers",
     "seeds",

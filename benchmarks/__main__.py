@@ -17,6 +17,7 @@ NAMES = (
     "optimizers",
     "epoch",
     "ranks",
+    "overlap",
     "simulator",
     "guards",
     "waiting",

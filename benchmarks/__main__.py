@@ -25,6 +25,7 @@ NAMES = (
     "simulator",
     "guards",
     "waiting",
+    "reduction",
     "replay",
     "controllers",
     "seeds",

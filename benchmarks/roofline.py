@@ -34,7 +34,8 @@ CHUNK_FLOPS = 2e9  # of the steps that are timed as one
 
 def parts(widths, batch):
     """{part: function} of a step, and of what each can be measured by."""
-    dataset = Dataset(*(2 * numpy_batch(widths, SAMPLES)), widths[-1])
+    X, y = numpy_batch(widths, SAMPLES)
+    dataset = Dataset(X, y, X, y, widths[-1])
     hot, cold = (kind(MLP(widths), dataset, loss="cross-entropy") for kind in (HotBatch, Supervised))
     sampler = Shuffled(n=SAMPLES, batch=batch, seed=0, workers=1)
     batches = [sampler.part(t) for t in range(SAMPLES // batch)]
@@ -49,12 +50,12 @@ def parts(widths, batch):
         "check": lambda: local.sign(packet, g, 0, batch, 0.0),
         "update": lambda: update.step(x, g, 1e-6),
         "draw": lambda: cold.draw(next(in_turn).rows),
-        "copy of x": lambda: np.copyto(copy, x),
+        "copy of x": partial(np.copyto, copy, x),
     }
 
 
 def measure(network):
-    """({part: seconds}, {"products": operations, ...}) of a step on one worker."""
+    """({part: seconds}, floating-point operations of the products) of a step on one worker."""
     widths, batch = NETWORKS[network]
     weights = [a * b for a, b in zip(widths, widths[1:])]
     flops = 2 * batch * (3 * sum(weights) - weights[0])  # no derivative by the inputs
@@ -80,19 +81,18 @@ def main():
     for network in NETWORKS:
         seconds, flops = measure(network)
         step, gradient, copied = seconds["step"], seconds["gradient"], seconds["copy of x"]
+        check, update = seconds["check"], seconds["update"]
         yield row("a hot step", network, step)
         yield row(
-            "products",
+            "products (of a large product's speed)",
             network,
             seconds["products"],
-            f"{flops / seconds['products'] / most:.0%} of a large product's speed",
+            f"{flops / seconds['products'] / most:.0%}",
         )
         yield row("element-wise passes", network, gradient - seconds["products"])
-        yield row(
-            "finite check, agreed numbers", network, seconds["check"], f"{seconds['check'] / copied:.1f} copies of x"
-        )
-        yield row("update", network, seconds["update"], f"{seconds['update'] / copied:.1f} copies of x")
-        yield row("the run itself", network, step - gradient - seconds["check"] - seconds["update"])
+        yield row("finite check, agreed numbers (in copies of x)", network, check, f"{check / copied:.1f}")
+        yield row("update (in copies of x)", network, update, f"{update / copied:.1f}")
+        yield row("the run itself", network, step - gradient - check - update)
         yield row("a draw from memory, in place of the hot batch", network, seconds["draw"])
     yield from second_rank()
 

@@ -10,6 +10,7 @@ from dsgd.errors import DataError
 
 NAMES = (
     "step",
+    "sklearn_step",
     "optimizers",
     "epoch",
     "simulator",

@@ -19,7 +19,7 @@ def main():
             epochs=1,
             optimizer="sgd",
             lr=0.05,
-            algorithm="data-parallel",
+            algorithm="sgd",
         )
         result = run(config)
         taken.append(result.seconds["steps"])

@@ -42,10 +42,11 @@ class HotBatch(Supervised):
         return self._passes[len(rows)][:2]
 
 
-def dsgd_steps(widths=WIDTHS, batch=BATCH, chunk=CHUNK, algorithm="sgd"):
-    """A function that makes `chunk` steps in a world of one rank."""
-    X, y = data(batch)
-    objective = HotBatch(MLP(widths), Dataset(X, y, X, y, 10), loss="cross-entropy")
+def dsgd_steps(widths=WIDTHS, batch=BATCH, chunk=CHUNK, algorithm="sgd", samples=0):
+    """A function that makes `chunk` steps in a world of one rank, on one hot batch, or drawn from so many samples."""
+    X, y = data(samples or batch)
+    kind = Supervised if samples else HotBatch
+    objective = kind(MLP(widths), Dataset(X, y, X, y, 10), loss="cross-entropy")
     sampler = Shuffled(n=batch * chunk, batch=batch, seed=0, workers=1)
     state, local = State(objective.start(0, np.float32)), None
     update = Update(SGD(), Norms(objective.layout))

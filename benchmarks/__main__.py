@@ -14,6 +14,7 @@ from dsgd.errors import DataError
 
 SPEED = (
     "step",
+    "sklearn_step",
     "optimizers",
     "epoch",
     "ranks",

@@ -14,6 +14,7 @@ from dsgd.errors import DataError
 
 NAMES = (
     "step",
+    "sklearn_step",
     "optimizers",
     "epoch",
     "ranks",

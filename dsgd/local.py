@@ -1,10 +1,11 @@
 """One rank's share of the problem: its part of each global batch, and the gradient over it."""
 
+from functools import partial
 from math import isfinite
 
 import numpy as np
 
-from dsgd.arrays import rng
+from dsgd.arrays import address, namespace, on_host, rng, to_host
 from dsgd.state import BAD, HEAD, LOSS, SAMPLES, STOP
 from dsgd.watch import REMEDY
 
@@ -33,6 +34,7 @@ class Local:
         self.rest, self.wish, self.strikes, self.order, self.seed = rest, wish, strikes, order, seed
         self.controller, self.shares = controller, None
         self.update = None
+        self._unseen = None  # what was signed on a device, where nobody looked for the fault
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 
@@ -76,9 +78,30 @@ class Local:
         """Write the four numbers in front of a packet, for the gradient g of the range of x that begins at `offset`."""
         if self.strikes:
             self.strikes.poison(g, t)
-        packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
-        packet[BAD] = self._check(g, t, offset, loss)
+        if on_host(g):
+            packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
+            packet[BAD] = self._check(g, t, offset, loss)
+        else:
+            self._sign_there(packet, g, samples, loss)
+            self.fault, self._unseen = None, (g, t, offset, loss)
         return packet
+
+    def _sign_there(self, packet, g, samples, loss):
+        """The same without a look at the numbers, which lie on a device."""
+        mark, replay = partial(_mark, packet, g, samples, loss), getattr(self.objective, "replay", None)
+        if replay is None or not hasattr(loss, "shape"):
+            mark()
+        else:
+            replay((address(packet), address(g), address(loss), samples), mark)
+        if self.wish:
+            packet[STOP] = 1
+
+    def find_fault(self):
+        """`fault`, for which a gradient on a device is looked through only now."""
+        if self._unseen:
+            g, t, offset, loss = self._unseen
+            self._check(to_host(g), t, offset, to_host(loss) if hasattr(loss, "shape") else loss)
+        return self.fault
 
     def _check(self, g, t, offset, loss):
         """1 if g or the loss is not finite.  The dot product is one fast pass; only if it overflows look closer."""
@@ -119,6 +142,16 @@ class Local:
         return self._views[1]
 
 
+def _mark(packet, g, samples, loss):
+    """The four numbers of a gradient g on a device, written there."""
+    xp = namespace(g)
+    finite = xp.all(xp.isfinite(g))
+    if hasattr(loss, "shape"):
+        finite = xp.logical_and(finite, xp.isfinite(loss))
+    packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, 0
+    packet[BAD] = xp.logical_not(finite)
+
+
 class Stage:
     """A range of layers on one rank: their outputs, their deltas and the gradient of their own range of x.
 
@@ -137,7 +170,7 @@ class Stage:
 
     def inputs(self, batch):
         """What layer 0 starts from, (B, features)."""
-        return self.local.objective.data.X[batch.rows]
+        return self.local.objective.samples_at(batch.rows)[0]
 
     def forward(self, a, batch):
         """The output (B, n_out) of the own layers for their input a, B · n_in numbers.
@@ -154,11 +187,11 @@ class Stage:
     def loss(self, z, batch, scale):
         """(Σ L, scale · ∂L/∂z) for the network's output z (B, n_out), which is overwritten."""
         objective = self.local.objective
-        return objective.loss(z, objective.data.y[batch.rows], scale, z), z
+        return objective.loss(z, objective.samples_at(batch.rows)[1], scale, z), z
 
     def backward(self, d, batch):
         """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`."""
-        d = np.array(d.reshape(len(batch), -1))
+        d = d.reshape(len(batch), -1).copy()
         return self._compute(2 / 3, batch, lambda o, w: o.backward(self._params, self._grads, d, w, self.layers))
 
     def sign(self, t, samples, loss):

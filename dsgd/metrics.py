@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dsgd.arrays import to_host
+
 ROWS = 1000  # evaluated at a time: a fixed shape, whatever the number of workers
 
 
@@ -14,7 +16,7 @@ def evaluate(objective, x):
     X, y, classes = objective.data.X_test, objective.data.y_test, objective.data.classes
     loss, right, missed = 0.0, 0, 0.0
     for lo in range(0, len(X), ROWS):
-        z, target = objective.predict(x, X[lo : lo + ROWS]), y[lo : lo + ROWS]
+        z, target = to_host(objective.predict(x, X[lo : lo + ROWS])), y[lo : lo + ROWS]
         if classes:
             right += int(np.sum(decide(z) == target.reshape(len(z))))
         else:
@@ -40,7 +42,7 @@ def classify(objective, x):
     recall: of the samples of each class, the part that was recognised, [C]; None for a class without samples.
     """
     X, y, C = objective.data.X_test, objective.data.y_test, objective.data.classes
-    taken = np.concatenate([decide(objective.predict(x, X[lo : lo + ROWS])) for lo in range(0, len(X), ROWS)])
+    taken = np.concatenate([decide(to_host(objective.predict(x, X[lo : lo + ROWS]))) for lo in range(0, len(X), ROWS)])
     counts = np.bincount(y.reshape(len(y)).astype(np.intp) * C + taken, minlength=C * C).reshape(C, C)
     recall = [float(row[c] / row.sum()) if row.sum() else None for c, row in enumerate(counts)]
     return {"labels": list(objective.data.labels), "confusion": counts.tolist(), "recall": recall}

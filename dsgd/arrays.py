@@ -14,7 +14,7 @@ PURPOSES = {
 
 def namespace(x):
     """The module whose functions work on x: numpy for a NumPy array, cupy for a CuPy array."""
-    if type(x) is np.ndarray:
+    if isinstance(x, np.ndarray):  # asked some ten times a step
         return np
     if hasattr(x, "__array_namespace__"):  # a NumPy scalar, or a device that tests stand in for
         xp = x.__array_namespace__()
@@ -34,6 +34,13 @@ def substituted(xp, other):
         yield
     finally:
         del _substitutes[xp]
+
+
+def take(source, rows, out=None):
+    """The rows `rows` of source, in `out` or new; all of them are there."""
+    if isinstance(source, np.ndarray):
+        return np.take(source, rows, axis=0, out=out, mode="clip")  # NumPy then skips a copy
+    return namespace(source).take(source, rows, axis=0, out=out)
 
 
 # --- the way between a device and the host.  A NumPy array is on the host already.
@@ -87,6 +94,17 @@ def readonly(x):
     view = x.view()
     view.setflags(write=False)
     return view
+
+
+_zeros = {}
+
+
+def zeros(like, n):
+    """(n,) zeros of like's dtype and device, made once: not to be written."""
+    key = (type(like), like.dtype, n)
+    if key not in _zeros:
+        _zeros[key] = namespace(like).zeros(n, dtype=like.dtype)
+    return _zeros[key]
 
 
 _scratch = threading.local()

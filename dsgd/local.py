@@ -170,7 +170,7 @@ class Stage:
 
     def inputs(self, batch):
         """What layer 0 starts from, (B, features)."""
-        return self.local.objective.samples_at(batch.rows)[0]
+        return self.local.objective.inputs(batch.rows)
 
     def forward(self, a, batch):
         """The output (B, n_out) of the own layers for their input a, B · n_in numbers.
@@ -187,7 +187,7 @@ class Stage:
     def loss(self, z, batch, scale):
         """(Σ L, scale · ∂L/∂z) for the network's output z (B, n_out), which is overwritten."""
         objective = self.local.objective
-        return objective.loss(z, objective.samples_at(batch.rows)[1], scale, z), z
+        return objective.loss(z, objective.targets(batch.rows), scale, z), z
 
     def backward(self, d, batch):
         """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`."""

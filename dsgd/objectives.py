@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from dsgd.arrays import address, fill, namespace, on_host, rng, to_host
+from dsgd.arrays import address, fill, namespace, on_host, rng, take, to_host
 from dsgd.dropout import masks
 from dsgd.layers import LOSSES
 from dsgd.layout import Layout
@@ -26,7 +26,7 @@ class Supervised:
 
     def __init__(self, net, data, *, loss, init="he", seed=0):
         if loss == "binary-cross-entropy":  # one logit, whose target is a number
-            data = data._replace(y=_column(data.y, data.X), y_test=_column(data.y_test, data.X))
+            data = data._replace(y=_column(data.y, data.dtype), y_test=_column(data.y_test, data.dtype))
         self.net, self.data, self.init, self.seed = net, data, init, seed
         self.loss = LOSSES[loss]
         self.layout = net.layout()
@@ -61,10 +61,8 @@ class Supervised:
         if len(rows) not in self._passes:
             self._passes[len(rows)] = self._arrays(len(rows))
         batch, targets, _ = self._passes[len(rows)]
-        xp = namespace(rows)
-        valid = {"mode": "clip"} if xp is np else {}  # all rows are; NumPy then skips a copy
-        xp.take(self.data.X, rows, axis=0, out=batch, **valid)
-        xp.take(self.data.y, rows, axis=0, out=targets, **valid)
+        self.data.gather(rows, batch)
+        take(self.data.y, rows, out=targets)
         return batch, targets
 
     def numbers(self, rows):
@@ -76,18 +74,21 @@ class Supervised:
         fill(self._rows[len(rows)], rows)
         return self._rows[len(rows)]
 
-    def samples_at(self, rows):
-        """(X (B, n_in), y) of the samples `rows`, in memory of their own."""
-        xp, rows = namespace(self.data.X), self.numbers(rows)
-        return xp.take(self.data.X, rows, axis=0), xp.take(self.data.y, rows, axis=0)
+    def inputs(self, rows):
+        """The features of the samples `rows`, (B, n_in), in memory of their own."""
+        return self.data.inputs(take(self.data.X, self.numbers(rows)))
+
+    def targets(self, rows):
+        """Their class numbers (B,), or values (B, n_out), in memory of their own."""
+        return take(self.data.y, self.numbers(rows))
 
     def _arrays(self, rows):
         """(batch, targets, workspace): the first rows of the largest.  Shards give parts of many sizes, which add up."""
         if self._largest is None or rows > len(self._largest[0]):
-            X, y = self.data.X, self.data.y
-            xp = namespace(X)
-            batch, targets = (xp.empty((rows, *part.shape[1:]), dtype=part.dtype) for part in (X, y))
-            self._largest = batch, targets, self.workspace(rows, X, self.layers)
+            data, xp = self.data, namespace(self.data.X)
+            batch = xp.empty((rows, data.X.shape[1]), dtype=data.dtype)
+            targets = xp.empty((rows, *data.y.shape[1:]), dtype=data.y.dtype)
+            self._largest = batch, targets, self.workspace(rows, batch, self.layers)
             self._passes.clear()
         batch, targets, work = self._largest
         return batch[:rows], targets[:rows], work.part(rows)
@@ -159,8 +160,8 @@ class Supervised:
         return classify(self, namespace(self.data.X).asarray(x)) if self.data.classes else {}
 
 
-def _column(y, like):
-    return y.reshape(-1, 1).astype(like.dtype)
+def _column(y, dtype):
+    return y.reshape(-1, 1).astype(dtype)
 
 
 class Quadratic:

@@ -106,6 +106,9 @@ class MPIComm(Messages):
             require(x)
             return self._schedule(self._private, x)
         self._count("allreduce", [x])
+        return self._allreduce(x)
+
+    def _allreduce(self, x):
         if self._native:
             out = self._pool.take(x.shape[0], x.dtype)
             self._world.Allreduce(x, out)
@@ -121,6 +124,9 @@ class MPIComm(Messages):
     @noted
     def reduce_scatter(self, x, counts):
         self._count("reduce_scatter", [x], kept=counts[self.rank] * x.itemsize)
+        return self._reduce_scatter(x, counts)
+
+    def _reduce_scatter(self, x, counts):
         ends = np.cumsum(counts)
         cut = [x[end - count : end] for end, count in zip(ends, counts)]
         parts = self._exchange(cut, [counts[self.rank]] * self.size)
@@ -145,6 +151,9 @@ class MPIComm(Messages):
     @noted
     def allgather_in_place(self, x, counts):
         self._count("allgather_in_place", [own_slice(x, counts, self.rank)])
+        self._allgather_in_place(x, counts)
+
+    def _allgather_in_place(self, x, counts):
         self._world.Allgatherv(MPI.IN_PLACE, [x.view(np.uint8), [count * x.itemsize for count in counts]])
 
     @noted

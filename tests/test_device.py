@@ -252,9 +252,9 @@ def test_what_computes_on_the_host_alone_is_refused(strict):
 @pytest.mark.fault("G2", "out of GPU memory", "one line: bytes asked and free, and a batch that fits")
 def test_too_large_a_batch_is_refused_with_one_that_fits(strict, monkeypatch):
     flags = FEW | {"simulate": 2, "batch_size": 1000}
-    monkeypatch.setattr(device, "free", lambda xp: 1_200_000)
+    monkeypatch.setattr(device, "free", lambda xp: 800_000)
     with pytest.raises(
-        OutOfDeviceMemory, match="the run takes about 1,.* bytes on the card; 1,200,000 bytes are"
+        OutOfDeviceMemory, match="the run takes about 1,0.* bytes on the card; 800,000 bytes are"
     ) as error:
         dsgd.run(**flags, device="gpu")
     fits = int(str(error.value).split("--batch-size ")[1].split()[0])

@@ -96,6 +96,11 @@ def readonly(x):
     return view
 
 
+def writable(x):
+    """x itself, or a copy if it refuses to be written."""
+    return np.require(x, requirements="W") if on_host(x) else x
+
+
 _zeros = {}
 
 

@@ -56,8 +56,8 @@ class Staged:
     def copy(self, x):
         return x.copy() if not on_host(x) else self.inner.copy(x)
 
-    def compute(self, work, step, flops, unless=None):
-        return self.inner.compute(work, step, flops, unless and unless.request)
+    def compute(self, work, step, flops, unless=None, part=1):
+        return self.inner.compute(work, step, flops, unless and unless.request, part)
 
     # --- point to point
 

@@ -10,6 +10,7 @@ from dsgd.collectives import REDUCTIONS, binomial_bcast, binomial_reduce, tree_s
 from dsgd.comm import DTYPES, own_slice, require
 from dsgd.costs import traffic
 from dsgd.mpi.activity import ACTIVITY, noted
+from dsgd.mpi.background import Background
 from dsgd.mpi.messages import Messages
 from dsgd.mpi.requests import Done
 
@@ -118,8 +119,16 @@ class MPIComm(Messages):
             return total
         return self._bcast(self._pool.take(x.shape[0], x.dtype) if total is None else total.base, 0)
 
+    @noted
     def iallreduce(self, x):
-        return Done(self.allreduce(x))
+        if self.size == 1 or self.reduction != "tree" or MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+            return Done(self.allreduce(x))
+        self._count("iallreduce", [x])
+        return self._background.start(x, self.number)
+
+    @cached_property
+    def _background(self):
+        return Background(self._world.Dup(), self.place)
 
     @noted
     def reduce_scatter(self, x, counts):
@@ -224,7 +233,7 @@ class MPIComm(Messages):
             return
         for part in self._parts:
             part.free()
-        for made in ("_private", "_quiet"):  # these and the tree's are there once something was summed
+        for made in ("_private", "_quiet", "_background"):  # these and the tree's are there once something was summed
             if made in vars(self):
                 vars(self)[made].free()
         if "_tree" in vars(self):

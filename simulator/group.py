@@ -1,7 +1,7 @@
 """The members of a communicator, and how they meet in a collective."""
 
 import sys
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from dsgd.simulator.mailbox import Mailbox
 
 
 class Group:
-    """What the members of one communicator share: their mailboxes and the collective they are meeting in.
+    """What the members of one communicator share: their mailboxes and the collectives they are meeting in.
 
     network is None for observers, whose calls take no time and leave no trace.
     """
@@ -26,7 +26,8 @@ class Group:
         self.boxes = [Mailbox() for _ in ranks]
         self._replicas = {}  # (number, n) -> array
         self._parts = {}  # ranks -> their group, without those that were given up
-        self.arrivals = {}  # member -> (effect, argument) of the collective under way
+        self.arrivals = {}  # number of a collective -> {member: (effect, argument, what to do with the result)}
+        self._free = world.kernel.now  # when the last collective is done: the next one needs its cards
 
     def replica(self, number, n):
         """The array (n,) that all members get who ask for the same number."""
@@ -49,22 +50,28 @@ class Group:
         return self._parts.setdefault(ranks, Group(self.world, ranks, self.network))
 
     def meet(self, member, effect, argument):
-        """A member arrives at a collective; the last one completes it for all."""
-        world = self.world
+        """A member arrives at a collective, and waits for its result."""
         if len(self.ranks) == 1:  # nobody to wait for
             return COLLECTIVES[effect.kind](self, [argument], 0)[0]
-        if self.arrivals:
-            self._compare(*next(iter(self.arrivals.values())), effect, argument)
-        self.arrivals[member] = (effect, argument)
-        if len(self.arrivals) == len(self.ranks):
-            arrivals, self.arrivals = self.arrivals, {}
-            effects, arguments = zip(*(arrivals[m] for m in range(len(self.ranks))))
+        rank = self.ranks[member]
+        self.join(member, effect, argument, partial(self.world.resume, rank))
+        return self.world.suspend(rank, effect)
+
+    def join(self, member, effect, argument, done):
+        """A member arrives at a collective; the last one completes it for all.   done(result): called when it is over"""
+        arrivals = self.arrivals.setdefault(effect.number, {})
+        if arrivals:
+            self._compare(*next(iter(arrivals.values()))[:2], effect, argument)
+        arrivals[member] = (effect, argument, done)
+        if len(arrivals) == len(self.ranks):
+            del self.arrivals[effect.number]
+            effects, arguments, waiting = zip(*(arrivals[m] for m in range(len(self.ranks))))
             root, nbytes = self.members[effect.root], max(e.nbytes for e in effects)
             results = COLLECTIVES[effect.kind](self, arguments, root)
             delay = duration(effect.kind, len(self.ranks), nbytes, *self._pace, root) if self.network else 0
-            for rank, result in zip(self.ranks, results):
-                world.kernel.at(world.kernel.now + delay, world.resume, rank, result)
-        return world.suspend(self.ranks[member], effect)
+            self._free = max(self._free, self.world.kernel.now) + delay
+            for done, result in zip(waiting, results):
+                self.world.kernel.at(self._free, done, result)
 
     def _compare(self, first, theirs, effect, argument):
         same = (effect.kind, effect.root, effect.number) == (first.kind, first.root, first.number)
@@ -136,6 +143,7 @@ COLLECTIVES = {  # (group, [argument of each member], root) -> [result for each 
     "bcast": lambda group, parts, root: _same(group, group.world.pool.copy(parts[root])),
     "reduce": lambda group, parts, root: _only(group, root, _sum(group, parts)),
     "allreduce": lambda group, parts, root: _same(group, _sum(group, parts)),
+    "iallreduce": lambda group, parts, root: _same(group, _sum(group, parts)),
     "reduce_scatter": _reduce_scatter,
     "gather": lambda group, parts, root: _only(group, root, _copies(group, parts)),
     "allgather": lambda group, parts, root: _same(group, _copies(group, parts)),

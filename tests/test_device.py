@@ -34,6 +34,7 @@ RUNS = [
     {"simulate": 3, "algorithm": "sharded-update", "clip_norm": 0.1, "activation": "leaky-relu"},
     {"simulate": 2, "algorithm": "dsgd", "dropout": 0.3, "clip_norm": 0.1},
     {"simulate": 4, "algorithm": "grouped", "dtype": "float64"},
+    {"simulate": 3, "algorithm": "overlapped:bucket=1", "activation": "tanh"},
     {"simulate": 2, "algorithm": "model-parallel", "optimizer": "lamb", "dropout": 0.3},
 ]
 
@@ -139,11 +140,13 @@ def test_a_run_saved_on_one_device_goes_on_on_another(strict, tmp_path, first, t
     assert gone_on.params.tobytes() == whole.params.tobytes()
 
 
-def test_a_gradient_that_is_not_finite_is_found_there_and_named(tape):
+@pytest.mark.parametrize("algorithm", ["data-parallel", "overlapped"])  # whose sum comes to lie where its gradient was
+def test_a_gradient_that_is_not_finite_is_found_there_and_named(tape, algorithm):
+    flags = FEW | {"simulate": 2, "faults": "nan:rank=1,step=3", "algorithm": algorithm}
     with pytest.raises(NonFiniteGradient, match="rank 1, step 3, layer 0 weight: the gradient has a value") as error:
-        dsgd.run(**FEW, simulate=2, faults="nan:rank=1,step=3", device="gpu")
+        dsgd.run(**flags, device="gpu")
     with pytest.raises(NonFiniteGradient) as same:
-        dsgd.run(**FEW, simulate=2, faults="nan:rank=1,step=3")
+        dsgd.run(**flags)
     assert str(error.value) == str(same.value)
 
 
@@ -177,7 +180,7 @@ return 0
 
 def test_staged_arrays_under_mpirun_give_the_bits_of_the_simulator(tmp_path):
     """Real processes, one mpirun: what each of them sends goes through the host."""
-    rows = [{"algorithm": name} for name in ("data-parallel", "sharded-update", "model-parallel", "dsgd")]
+    rows = [{"algorithm": name} for name in ("data-parallel", "sharded-update", "overlapped", "model-parallel", "dsgd")]
     body = STAGED.format(tests=str(ROOT / "tests"), few=FEW, rows=rows)
     ended = mpirun(2, script(tmp_path, body))
     expected = [dsgd.run(**FEW, simulate=2, **row).summary["params_sha256"] for row in rows]

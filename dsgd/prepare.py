@@ -12,6 +12,7 @@ from dsgd.checkpoint import digest
 from dsgd.config import Config
 from dsgd.controllers import make_controller
 from dsgd.data import load
+from dsgd.device import open_device, settle
 from dsgd.errors import UsageError
 from dsgd.faults import read_faults
 from dsgd.follow import read_replayed
@@ -54,6 +55,7 @@ def prepare(config, backend, objective=None, controller=None):
     faults.refuse(backend.size, backend.virtual)
     if os.environ.get(RESTARTS, "0") != "0":
         faults = faults.after_restart()
+    xp, room = open_device(config.device, backend.process), None
     data = "objective"
     if objective is None:
         objective, data = network(config)
@@ -84,6 +86,15 @@ def prepare(config, backend, objective=None, controller=None):
         workers=len(roles.workers),
     )
     config = replace(config, compute=calibrate(config.compute, objective, sampler, config.seed, config.dtype))
+    if xp is not np:
+        if algorithm.model:
+            raise UsageError(
+                f"--device gpu: the servers of {name} look into what they receive, on the CPU; use a synchronous algorithm "
+                "without them, such as data-parallel, or leave --device gpu out"
+            )
+        room = settle(
+            xp, objective, len(roles.workers), config.batch_size, backend.size // backend.processes, config.dtype
+        )
     identity = config.identity() | {"controller": controlled}
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     for what, count in (("the run has", steps), ("--checkpoint-every is", config.checkpoint_every)):
@@ -114,9 +125,17 @@ def prepare(config, backend, objective=None, controller=None):
         virtual=backend.virtual,
         faults=faults,
         controller=controller and (controlled, controller),
+        xp=xp,
+        room=room,
         network=read_network(config.network, config.seed),
         timing=make_timing(config.compute, config.seed, len(roles.workers)),
-        manifest={"config": identity, "ranks": backend.size, "data": data, "versions": versions()}
+        manifest={
+            "config": identity,
+            "ranks": backend.size,
+            "data": data,
+            "versions": versions(),
+            "device": config.device,
+        }
         | clock_files(config)
         | spans,
     )
@@ -203,6 +222,7 @@ def facts(job):
         "check_replicas": job.config.check_replicas,
         "output": bool(job.config.output),
         "timeout": job.config.timeout,
+        "device": job.config.device,
         "debug collectives": job.config.debug_collectives,
         "replayed order": job.replayed and digest(np.frombuffer(text(job.replayed[1]).encode(), np.uint8)),
         "dsgd": dsgd.__version__,

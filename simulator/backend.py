@@ -15,6 +15,7 @@ class SimulatorBackend:
     virtual = True  # whether the clock is
     main = True  # whether this process hosts rank 0
     clock_error = 0.0
+    process = 0  # which of the processes this is
 
     def __init__(self, size, name="simulator", **options):
         self.size, self.name, self.processes = size, name, 1

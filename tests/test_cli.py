@@ -113,7 +113,6 @@ BAD = {  # flags: a part of what is said
         "4",
     ): "parameter-server has no reduction over workers",
     ("--reduction", "native"): "sgd has no reduction over workers",
-    ("--device", "gpu"): "--device gpu is not there yet",
     ("--device", "tpu"): "unknown device 'tpu'",
     ("--config", "no-such.toml"): "--config no-such.toml: ",
     ("--resume",): "--resume needs the run's folder: --output FOLDER",
@@ -155,7 +154,7 @@ def test_simulated_ranks_under_mpirun_are_refused(tmp_path):
     assert (ended.code, len(ended.lines)) == (2, 1) and "--simulate under mpirun" in ended.lines[0], ended
 
 
-@pytest.mark.parametrize("flags", [("--lr", "fast"), ("--device", "gpu")])
+@pytest.mark.parametrize("flags", [("--lr", "fast"), ("--device", "tpu")])
 def test_a_process_of_its_own_says_the_same(flags, tmp_path):
     ended = python(*TRAIN, *flags, cwd=tmp_path)
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1) and BAD[flags] in ended.err

@@ -128,6 +128,12 @@ def test_a_peer_that_is_not_installed_is_left_out_with_a_word(program, ranks, tm
         launch(program, FIRST, ranks)
 
 
+def test_a_crash_is_shown(capsys):
+    with pytest.raises(LeftOut, match="^it failed with code 1$"):
+        launch("NumPy", [((8,), 4)])
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_without_mpirun_ranks_are_left_out_with_a_word(monkeypatch):
     monkeypatch.setattr(
         launching.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("mpirun"))

@@ -1,20 +1,26 @@
-"""python -m benchmarks [NAME ...]: all of them, or those named."""
+"""python -m benchmarks [NAME ...]: all of them, or those named; figures also go to benchmarks/results/NAME.json.
+
+A benchmark is a module whose main() yields Figures, and is free to print beside them.
+"""
 
 import sys
 from importlib import import_module
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import machine
+from benchmarks.measure import describe, machine
+from benchmarks.results import write
 from dsgd.errors import DataError
 
 NAMES = (
     "step",
     "optimizers",
     "epoch",
+    "ranks",
     "simulator",
     "guards",
     "waiting",
+    "reduction",
     "replay",
     "controllers",
     "seeds",
@@ -27,15 +33,25 @@ def main(names):
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         sys.exit(f"unknown benchmark {unknown[0]!r}; choices: {', '.join(NAMES)}")
-    print(machine())
+    print(describe(machine()))
     for name in names or NAMES:
-        module = import_module(f"benchmarks.{name}")
-        print(f"{name}: {module.__doc__.splitlines()[0]}", flush=True)
-        with threadpool_limits(limits=1, user_api="blas"):
-            try:
-                module.main()
-            except DataError as error:
-                print(f"  left out: {error}")
+        measure(name, import_module(f"benchmarks.{name}"))
 
 
-main(sys.argv[1:])
+def measure(name, module):
+    """Run one benchmark: every figure as it comes, and all of them to its file."""
+    print(f"{name}: {module.__doc__.splitlines()[0]}", flush=True)
+    facts, figures = machine(), []
+    with threadpool_limits(limits=1, user_api="blas"):
+        try:
+            for figure in module.main() or ():
+                print(f"  {figure}", flush=True)
+                figures.append(figure)
+        except DataError as error:
+            print(f"  left out: {error}")
+    if figures:
+        write(name, facts, figures)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,35 +1,71 @@
-"""The floor: a tight NumPy step on one flat vector, in place, written for speed alone.  Do not make it slower."""
+"""What a step cannot be faster than: its matrix products alone, each in the layout of memory in which it is fastest.
+
+    layer l:   z = a W  (forward)     ∂W = aᵀ d     ∂a = d Wᵀ  (not in the first layer)
+
+Both factors and the result may lie row by row or column by column: eight layouts a product.  The choice is made for each
+product alone, whether or not one step could have them all.
+"""
+
+from functools import partial
+from itertools import product
+
 import numpy as np
-def make(sizes, B, dt=np.float32, seed=0):
-    rng=np.random.default_rng(seed)
-    n=sum(a*b+b for a,b in zip(sizes,sizes[1:]))
-    p=np.empty(n,dt); g=np.empty(n,dt); W=[];b=[];gW=[];gb=[];o=0
-    for a,c in zip(sizes,sizes[1:]):
-        W.append(p[o:o+a*c].reshape(a,c)); gW.append(g[o:o+a*c].reshape(a,c)); o+=a*c
-        b.append(p[o:o+c]); gb.append(g[o:o+c]); o+=c
-        W[-1][:]=rng.standard_normal((a,c))*np.sqrt(2/a); b[-1][:]=0
-    acts=[np.empty((B,s),dt) for s in sizes[1:]]; 
-    deltas=[np.empty((B,s),dt) for s in sizes[1:]]
-    masks=[np.empty((B,s),bool) for s in sizes[1:]]
-    ones=np.ones(B,dt)
-    ar=np.arange(B)
-    def grad(X,y):
-        h=X
-        L=len(W)
-        for i in range(L):
-            np.dot(h,W[i],out=acts[i]); acts[i]+=b[i]
-            if i<L-1: np.maximum(acts[i],0,out=acts[i])
-            h=acts[i]
-        z=acts[-1]; z-=z.max(1,keepdims=True); 
-        zy=z[ar,y].copy()
-        np.exp(z,out=z); s=z.sum(1,keepdims=True); loss=(np.log(s[:,0])-zy).mean()
-        z/=s; z[ar,y]-=1; z/=B
-        d=z
-        for i in reversed(range(L)):
-            hin=acts[i-1] if i else X
-            np.dot(hin.T,d,out=gW[i]); np.dot(ones,d,out=gb[i])
-            if i:
-                np.dot(d,W[i].T,out=deltas[i-1]); 
-                np.greater(acts[i-1],0,out=masks[i-1]); deltas[i-1]*=masks[i-1]; d=deltas[i-1]
-        return loss
-    return p,g,grad
+
+from benchmarks.measure import interleaved
+
+ROUNDS = 9  # of the choice
+ORDERS = "CF"  # of NumPy: row by row, column by column
+
+
+def products(widths, batch, dtype=np.float32):
+    """A function that makes the matrix products of one step."""
+    chosen = [fastest(layouts) for layouts in all_layouts(widths, batch, dtype)]
+
+    def step():
+        for multiply in chosen:
+            multiply()
+
+    return step
+
+
+def all_layouts(widths, batch, dtype):
+    """[{(order of the first factor, of the second, of the result): function}], for each product of a step in its turn."""
+    arrays, depth = Arrays(dtype), len(widths) - 1
+    a = {l: (f"a{l}", batch, widths[l]) for l in range(depth)}
+    W = {l: (f"W{l}", widths[l], widths[l + 1]) for l in range(depth)}
+    d = {l: (f"d{l}", batch, widths[l]) for l in range(depth + 1)}
+    g = {l: (f"g{l}", widths[l], widths[l + 1]) for l in range(depth)}
+    forward = [arrays.layouts(a[l], W[l], d[l + 1]) for l in range(depth)]
+    backward = []
+    for l in reversed(range(depth)):
+        backward.append(arrays.layouts(a[l], d[l + 1], g[l], transpose_first=True))
+        if l:
+            backward.append(arrays.layouts(d[l + 1], W[l], d[l], transpose_second=True))
+    return forward + backward
+
+
+class Arrays:
+    """The arrays of a step, each in one or both orders."""
+
+    def __init__(self, dtype):
+        self.dtype, self.generator, self.made = dtype, np.random.default_rng(0), {}
+
+    def __call__(self, name, rows, columns, order):
+        if (name, order) not in self.made:
+            self.made[name, order] = np.array(self.generator.random((rows, columns)), self.dtype, order=order)
+        return self.made[name, order]
+
+    def layouts(self, first, second, result, transpose_first=False, transpose_second=False):
+        """{orders: function} of one product."""
+        functions = {}
+        for orders in product(ORDERS, repeat=3):
+            x, y, out = (self(*name, order) for name, order in zip((first, second, result), orders))
+            functions[orders] = partial(
+                np.matmul, x.T if transpose_first else x, y.T if transpose_second else y, out=out
+            )
+        return functions
+
+
+def fastest(functions):
+    medians = interleaved(functions, ROUNDS)
+    return functions[min(medians, key=medians.get)]

@@ -1,15 +1,15 @@
-"""One step of data-parallel on one worker, 784-128-10, batch 128, float32, beside the floor and eager PyTorch."""
+"""One step of sgd on one worker, float32, one BLAS thread, beside its matrix products alone and eager PyTorch."""
 
 import numpy as np
 
 from benchmarks import floor
-from benchmarks.measure import interleaved
+from benchmarks.measure import NETWORKS, interleaved
 from dsgd.algorithms import ALGORITHMS
 from dsgd.data import Dataset
 from dsgd.local import Local
 from dsgd.mlp import MLP
-from dsgd.objectives import Supervised
 from dsgd.norms import Norms
+from dsgd.objectives import Supervised
 from dsgd.optimizers import SGD
 from dsgd.sampling import Shuffled
 from dsgd.schedules import constant
@@ -18,6 +18,13 @@ from dsgd.state import State
 from dsgd.update import Update
 
 WIDTHS, BATCH, CHUNK, ROUNDS = (784, 128, 10), 128, 40, 15
+BARS = {  # of a step's time that the products are; how many times faster than PyTorch's
+    "784-128-10": (0.82, 1.4),
+    "7 layers": (0.82, 1.2),
+    "784-512-512-10": (0.90, None),
+    "784-1024-1024-10": (0.94, 1.0),
+}
+CHUNK_FLOPS = 4e9  # of the steps that are timed as one: clocks and calls then count for nothing
 
 
 def data(n):
@@ -35,11 +42,11 @@ class HotBatch(Supervised):
         return self._passes[len(rows)][:2]
 
 
-def dsgd_steps():
-    """A function that makes CHUNK steps of data-parallel in a world of one rank."""
-    X, y = data(BATCH)
-    objective = HotBatch(MLP(WIDTHS), Dataset(X, y, X, y, 10), loss="cross-entropy")
-    sampler = Shuffled(n=BATCH * CHUNK, batch=BATCH, seed=0, workers=1)
+def dsgd_steps(widths=WIDTHS, batch=BATCH, chunk=CHUNK, algorithm="sgd"):
+    """A function that makes `chunk` steps in a world of one rank."""
+    X, y = data(batch)
+    objective = HotBatch(MLP(widths), Dataset(X, y, X, y, 10), loss="cross-entropy")
+    sampler = Shuffled(n=batch * chunk, batch=batch, seed=0, workers=1)
     state, local = State(objective.start(0, np.float32)), None
     update = Update(SGD(), Norms(objective.layout))
 
@@ -51,8 +58,8 @@ def dsgd_steps():
             comm = world.comm(0)
             local = local or Local(comm, objective, sampler)
             local.comm, state.t = comm, 0
-            for _ in ALGORITHMS["data-parallel"].run(
-                comm, local, state, optimizer=update, schedule=constant(lr=1e-6), steps=CHUNK
+            for _ in ALGORITHMS[algorithm].run(
+                comm, local, state, optimizer=update, schedule=constant(lr=1e-6), steps=chunk
             ):
                 state.heads.clear()
 
@@ -61,32 +68,30 @@ def dsgd_steps():
     return steps
 
 
-def floor_steps():
-    X, y = data(BATCH)
-    p, g, grad = floor.make(WIDTHS, BATCH)
-    tmp = np.empty_like(p)
+def product_steps(widths, batch, chunk):
+    """The same for the matrix products alone."""
+    products = floor.products(widths, batch)
 
     def steps():
-        for _ in range(CHUNK):
-            grad(X, y)
-            np.multiply(g, 1e-6, out=tmp)
-            np.subtract(p, tmp, out=p)
+        for _ in range(chunk):
+            products()
 
     return steps
 
 
-def torch_steps():
+def torch_steps(widths, batch, chunk):
     """Eager PyTorch, one thread, zero_grad and step included."""
     import torch
     from torch import nn
 
     torch.set_num_threads(1)
-    X, y = map(torch.from_numpy, data(BATCH))
-    model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+    X, y = map(torch.from_numpy, data(batch))
+    layers = [nn.Linear(n_in, n_out) for n_in, n_out in zip(widths, widths[1:])]
+    model = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))[:-1]
     optimizer, loss = torch.optim.SGD(model.parameters(), lr=1e-6), nn.CrossEntropyLoss()
 
     def steps():
-        for _ in range(CHUNK):
+        for _ in range(chunk):
             optimizer.zero_grad()
             loss(model(X), y).backward()
             optimizer.step()
@@ -94,14 +99,27 @@ def torch_steps():
     return steps
 
 
-def main():
-    functions = {"floor": floor_steps(), "data-parallel": dsgd_steps()}
+def measure(network, rounds=ROUNDS):
+    """{"products", "dsgd", "torch": median seconds of a step} of a name in NETWORKS; no "torch" where it is not installed."""
+    widths, batch = NETWORKS[network]
+    flops = 6 * batch * sum(a * b for a, b in zip(widths, widths[1:]))
+    chunk = max(1, round(CHUNK_FLOPS / flops))
+    functions = {"products": product_steps(widths, batch, chunk), "dsgd": dsgd_steps(widths, batch, chunk)}
     try:
-        functions["eager PyTorch"] = torch_steps()
+        functions["torch"] = torch_steps(widths, batch, chunk)
     except ImportError:
-        print("eager PyTorch is not installed: left out (pip install torch)")
-    medians = interleaved(functions, ROUNDS)
-    for name, seconds in medians.items():
-        print(f"  {name:14s} {seconds / CHUNK * 1e6:6.0f} µs a step, {seconds / medians['floor']:.2f} × the floor")
-    if "eager PyTorch" in medians:
-        print(f"  data-parallel takes {medians['data-parallel'] / medians['eager PyTorch']:.2f} × eager PyTorch's time")
+        pass
+    return {name: seconds / chunk for name, seconds in interleaved(functions, rounds).items()}
+
+
+def main():
+    for network, (share, faster) in BARS.items():
+        seconds = measure(network)
+        found = ", ".join(f"{name} {1e6 * s:.0f}" for name, s in seconds.items())
+        print(f"  {network} ({NETWORKS[network][1]}): µs a step: {found}")
+        print(f"    the products are {seconds['products'] / seconds['dsgd']:.3f} of the step (bar {share})")
+        if "torch" in seconds:
+            bar = f" (bar {faster})" if faster else ""
+            print(f"    {seconds['torch'] / seconds['dsgd']:.2f} × as fast as eager PyTorch{bar}")
+    if "torch" not in seconds:
+        print("  eager PyTorch is not installed: left out (pip install torch)")

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from benchmarks.results import REFERENCE, read  # noqa: E402
 from dsgd.algorithms import ALGORITHMS  # noqa: E402
 from dsgd.algorithms.consistency import MODELS  # noqa: E402
 from dsgd.data import DATASETS, FILES  # noqa: E402
@@ -101,6 +102,25 @@ def network():
         yield f"`{name}`", first_line(kind), shown(kind)
 
 
+def benchmarks():
+    yield "`python -m benchmarks …`", "what", "bar", "measured"
+    for name, (_, figures) in read(REFERENCE).items():
+        for what in dict.fromkeys(figure.what for figure in figures if figure.bar):
+            yield f"`{name}`", *summed_up([figure for figure in figures if figure.what == what])
+
+
+def summed_up(figures):
+    """(what, bar, measured) of the cases of one number."""
+    cases = ", ".join(figure.case for figure in figures if figure.case)
+    bars = (
+        ", ".join(dict.fromkeys(figure.bar for figure in figures)).replace(", at least", ",").replace(", at most", ",")
+    )
+    values = ", ".join(figure.shown for figure in figures)
+    missed = [figure.case for figure in figures if figure.met is False]
+    verdict = ": missed" * bool(missed) + f" ({', '.join(missed)})" * (0 < len(missed) < len(figures))
+    return f"{figures[0].what}: {cases}" if cases else figures[0].what, bars, f"{values} {figures[0].unit}{verdict}"
+
+
 def faults():
     yield "`--faults`", "what happens", "options", "where"
     for name, fault in FAULTS.items():
@@ -108,7 +128,8 @@ def faults():
 
 
 TABLES = {
-    f.__name__: f for f in (algorithms, consistency, optimizers, schedules, partitions, data, compute, network, faults)
+    f.__name__: f
+    for f in (algorithms, consistency, optimizers, schedules, partitions, data, compute, network, faults, benchmarks)
 }
 
 

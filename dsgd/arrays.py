@@ -13,6 +13,8 @@ PURPOSES = {
 
 def namespace(x):
     """The module whose functions work on x: numpy for a NumPy array, cupy for a CuPy array."""
+    if isinstance(x, np.ndarray):  # asked some ten times a step
+        return np
     if hasattr(x, "__array_namespace__"):
         return x.__array_namespace__()
     import cupy
@@ -36,6 +38,17 @@ def readonly(x):
     view = x.view()
     view.setflags(write=False)
     return view
+
+
+_zeros = {}
+
+
+def zeros(like, n):
+    """(n,) zeros of like's dtype and device, made once: not to be written."""
+    key = (type(like), like.dtype, n)
+    if key not in _zeros:
+        _zeros[key] = namespace(like).zeros(n, dtype=like.dtype)
+    return _zeros[key]
 
 
 _scratch = threading.local()

@@ -16,6 +16,7 @@ NOT_PLAYED = {  # an algorithm that does not apply each gradient once, as it is,
     "sgd": "it is one rank, which sends no message",
     "easgd": "its workers push a share of how far they are from the centre, and no gradient",
     "model-parallel": "it deals the layers of a network, and the ledger has none",
+    "overlapped": "it sums a network layer by layer, and the ledger has no layers",
 }
 PLAYED = (
     *sorted(ALGORITHMS.keys() - NOT_PLAYED.keys()),

@@ -20,6 +20,7 @@ ALIKE = (
     "bcast",
     "reduce",
     "allreduce",
+    "iallreduce",
     "reduce_scatter",
     "allgather_in_place",
 )  # one length and one dtype on all ranks
@@ -142,6 +143,7 @@ class Comm(Protocol):
         """Start an allreduce; x must not change until the request's wait(), which returns the sum.
 
         Several may be under way; they are started in the same order on every rank, and so are other collectives meanwhile.
+        A communicator whose `reduction` is not "tree" is done with each when it returns, and so is a network with faults.
         """
 
     def reduce_scatter(self, x, counts):
@@ -177,9 +179,10 @@ class Comm(Protocol):
     def free(self):
         """Give the communicator back, and what was split off it: nobody uses them any more.  Every rank calls this."""
 
-    def compute(self, work, step, flops, unless=None):
+    def compute(self, work, step, flops, unless=None, part=1):
         """Call work() and return its result: under MPI that is all; the simulator charges its virtual time for it.
 
+        flops: of a whole gradient, of which the work is this `part`.
         unless: an irecv; in the simulator the work is abandoned, and None returned, once its message is there.
         """
 

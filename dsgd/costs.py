@@ -50,6 +50,7 @@ def traffic(kind, rank, size, root, nbytes, kept=0):
         "reduce": Traffic(up, up * nbytes),
         "bcast": Traffic(below, below * nbytes),
         "allreduce": Traffic(up + below, (up + below) * nbytes),
+        "iallreduce": Traffic(up + below, (up + below) * nbytes),
         "barrier": Traffic(up + below, 0),
         "gather": Traffic(int(rank != root), int(rank != root) * nbytes),
         "allgather": Traffic(others, others * nbytes),
@@ -62,6 +63,8 @@ def traffic(kind, rank, size, root, nbytes, kept=0):
 
 def duration(kind, size, nbytes, latency, bandwidth, root=0):
     """Seconds that a collective takes from the moment when the last rank calls it, on cards that are free.
+
+    Of those that are only started, each begins when the one before is done.
 
     A tree takes ⌈lg p⌉ rounds of α + nβ, and a sum one more to a root other than 0.  An all-reduce, a barrier and a
     split are a tree up and a tree down.  The others are p − 1 messages, one after the other through the busiest card:
@@ -76,6 +79,7 @@ def duration(kind, size, nbytes, latency, bandwidth, root=0):
         "bcast": (rounds, nbytes),
         "reduce": (rounds + (root != 0), nbytes),
         "allreduce": (2 * rounds, nbytes),
+        "iallreduce": (2 * rounds, nbytes),
         "barrier": (2 * rounds, 0),
         "split": (2 * rounds, 0),
         "gather": (others, nbytes),

@@ -42,7 +42,11 @@ class Local:
 
     def share(self, t):
         """Samples in this worker's part of global batch t; may be 0."""
-        return len(self.sampler.part(t, self.comm.worker, self.shares))
+        return len(self.part(t))
+
+    def part(self, t):
+        """This worker's part of global batch t, a sampling.Batch; may be empty."""
+        return self.sampler.part(t, self.comm.worker, self.shares)
 
     def draw(self, worker, push):
         """A numpy Generator for what is decided by chance about this push: a function of the seed and these alone."""
@@ -57,7 +61,7 @@ class Local:
 
         The buffer is this rank's and is written again by the next call.   unless: see Comm.compute
         """
-        batch = self.sampler.part(t, self.comm.worker, self.shares)
+        batch = self.part(t)
         return self.comm.compute(lambda: self._gradient(x, batch, scale), t, self.objective.flops(len(batch)), unless)
 
     def _gradient(self, x, batch, scale):
@@ -72,10 +76,13 @@ class Local:
             packet[HEAD:] = 0
         return self.sign(packet, packet[HEAD:], batch.step, len(batch), loss)
 
-    def sign(self, packet, g, t, samples, loss, offset=0):
-        """Write the four numbers in front of a packet, for the gradient g of the range of x that begins at `offset`."""
+    def sign(self, packet, g, t, samples, loss, offset=0, unsent=None):
+        """Write the four numbers in front of a packet, for the gradient g of the range of x that begins at `offset`.
+
+        unsent: the part of g that is not under way yet, and so may still be changed by a fault; None for all.
+        """
         if self.strikes:
-            self.strikes.poison(g, t)
+            self.strikes.poison(g if unsent is None else unsent, t)
         packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
         packet[BAD] = self._check(g, t, offset, loss)
         return packet
@@ -133,40 +140,46 @@ class Stage:
         self.g = self.packet[HEAD:]
         self._params = local.objective.views(x, layers, self.offset)
         self._grads = local.objective.views(self.g, layers, self.offset)
-        self._works = {}
+        self._works, self._widths = {}, local.objective.net.widths
 
     def inputs(self, batch):
         """What layer 0 starts from, (B, features)."""
-        return self.local.objective.data.X[batch.rows]
+        data = self.local.objective.data
+        return data.inputs(data.X[batch.rows])
 
     def forward(self, a, batch):
         """The output (B, n_out) of the own layers for their input a, B · n_in numbers.
 
-        batch: the whole global batch, or one of its micro-batches, of which several may be under way at once.
+        batch: the whole global batch, or a part of it; several of its micro-batches may be under way at once.
         """
         self.local.computed += len(batch)
         key = len(batch), batch.first
         if key not in self._works:
             self._works[key] = self.local.objective.workspace(len(batch), self.x, self.layers)
-        a = a.reshape(len(batch), -1)
-        return self._compute(1 / 3, batch, lambda o, w: o.forward(self._params, a, batch, w, self.layers))
+        a = a.reshape(len(batch), self._widths[self.layers[0]])
+        return self._compute(1 / 3, batch, self.layers, lambda o, w: o.forward(self._params, a, batch, w, self.layers))
 
     def loss(self, z, batch, scale):
         """(Σ L, scale · ∂L/∂z) for the network's output z (B, n_out), which is overwritten."""
         objective = self.local.objective
         return objective.loss(z, objective.data.y[batch.rows], scale, z), z
 
-    def backward(self, d, batch):
-        """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`."""
-        d = np.array(d.reshape(len(batch), -1))
-        return self._compute(2 / 3, batch, lambda o, w: o.backward(self._params, self._grads, d, w, self.layers))
+    def backward(self, d, batch, layers=None):
+        """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`.
 
-    def sign(self, t, samples, loss):
+        layers: some of the own, behind which d is; None for all.
+        """
+        layers = layers or self.layers
+        d = np.require(d.reshape(len(batch), self._widths[layers[-1] + 1]), requirements="W")  # it is written to
+        return self._compute(2 / 3, batch, layers, lambda o, w: o.backward(self._params, self._grads, d, w, layers))
+
+    def sign(self, t, samples, loss, unsent=None):
         """The packet of this step: see Local.sign."""
-        return self.local.sign(self.packet, self.g, t, samples, loss, self.offset)
+        return self.local.sign(self.packet, self.g, t, samples, loss, self.offset, unsent)
 
-    def _compute(self, portion, batch, work):
-        """work(objective, workspace), as the portion of a gradient's operations that it is."""
+    def _compute(self, portion, batch, layers, work):
+        """work(objective, workspace), as the portion of a gradient's operations in `layers` that it is."""
         objective, arrays = self.local.objective, self._works[len(batch), batch.first]
-        flops = portion * objective.flops(len(batch), self.layers)
-        return self.local.comm.compute(lambda: work(objective, arrays), batch.step, flops)
+        part = portion * objective.flops(1, layers) / objective.flops(1)
+        whole = objective.flops(len(batch))
+        return self.local.comm.compute(lambda: work(objective, arrays), batch.step, whole, part=part)

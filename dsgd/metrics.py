@@ -11,10 +11,11 @@ def evaluate(objective, x):
     accuracy is None for a regression: R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)², over all outputs;
     None where y is constant.
     """
-    X, y, classes = objective.data.X_test, objective.data.y_test, objective.data.classes
+    data = objective.data
+    X, y, classes = data.X_test, data.y_test, data.classes
     loss, right, missed = 0.0, 0, 0.0
     for lo in range(0, len(X), ROWS):
-        z, target = objective.predict(x, X[lo : lo + ROWS]), y[lo : lo + ROWS]
+        z, target = objective.predict(x, data.inputs(X[lo : lo + ROWS])), y[lo : lo + ROWS]
         if classes:
             right += int(np.sum(decide(z) == target.reshape(len(z))))
         else:
@@ -39,8 +40,10 @@ def classify(objective, x):
     confusion: counts [C][C], row c holds the samples of class c, column k those that were taken for class k.
     recall: of the samples of each class, the part that was recognised, [C]; None for a class without samples.
     """
-    X, y, C = objective.data.X_test, objective.data.y_test, objective.data.classes
-    taken = np.concatenate([decide(objective.predict(x, X[lo : lo + ROWS])) for lo in range(0, len(X), ROWS)])
+    data = objective.data
+    X, y, C = data.X_test, data.y_test, data.classes
+    blocks = (data.inputs(X[lo : lo + ROWS]) for lo in range(0, len(X), ROWS))
+    taken = np.concatenate([decide(objective.predict(x, block)) for block in blocks])
     counts = np.bincount(y.reshape(len(y)).astype(np.intp) * C + taken, minlength=C * C).reshape(C, C)
     recall = [float(row[c] / row.sum()) if row.sum() else None for c, row in enumerate(counts)]
     return {"labels": list(objective.data.labels), "confusion": counts.tolist(), "recall": recall}

@@ -72,6 +72,8 @@ class Workspace:
         h: {l: (B, widths[l])}, what it was before the dropout; a[l] itself without dropout.
         d: {l: (B, widths[l])}, ∂loss/∂a[l].
 
+    The network's output lies column by column: the loss then works along the rows of its classes.
+
     Args:
         like: an array whose dtype and device they take.  dropout: whether the pass drops units.
     """
@@ -82,7 +84,7 @@ class Workspace:
         keeps_z = not ACTIVATIONS[net.activation].of_output
 
         def empty(l):
-            return xp.empty((rows, net.widths[l]), dtype=like.dtype)
+            return xp.empty((rows, net.widths[l]), dtype=like.dtype, order="F" if l == net.depth else "C")
 
         hidden = [l + 1 for l in layers if l < net.depth - 1]
         self.a = {l + 1: empty(l + 1) for l in layers}

@@ -24,7 +24,7 @@ class Supervised:
 
     def __init__(self, net, data, *, loss, init="he", seed=0):
         if loss == "binary-cross-entropy":  # one logit, whose target is a number
-            data = data._replace(y=_column(data.y, data.X), y_test=_column(data.y_test, data.X))
+            data = data._replace(y=_column(data.y, data.dtype), y_test=_column(data.y_test, data.dtype))
         self.net, self.data, self.init, self.seed = net, data, init, seed
         self.loss = LOSSES[loss]
         self.layout = net.layout()
@@ -52,16 +52,17 @@ class Supervised:
         if len(rows) not in self._passes:
             self._passes[len(rows)] = self._arrays(len(rows))
         batch, targets, _ = self._passes[len(rows)]
-        np.take(self.data.X, rows, axis=0, out=batch, mode="clip")  # clip: rows are valid, and NumPy then skips a copy
+        self.data.gather(rows, batch)
         np.take(self.data.y, rows, axis=0, out=targets, mode="clip")
         return batch, targets
 
     def _arrays(self, rows):
         """(batch, targets, workspace): the first rows of the largest.  Shards give parts of many sizes, which add up."""
         if self._largest is None or rows > len(self._largest[0]):
-            X, y = self.data.X, self.data.y
-            batch, targets = (np.empty((rows, *part.shape[1:]), part.dtype) for part in (X, y))
-            self._largest = batch, targets, self.workspace(rows, X, self.layers)
+            data = self.data
+            batch = np.empty((rows, data.X.shape[1]), data.dtype)
+            targets = np.empty((rows, *data.y.shape[1:]), data.y.dtype)
+            self._largest = batch, targets, self.workspace(rows, batch, self.layers)
             self._passes.clear()
         batch, targets, work = self._largest
         return batch[:rows], targets[:rows], work.part(rows)
@@ -118,8 +119,8 @@ class Supervised:
         return classify(self, x) if self.data.classes else {}
 
 
-def _column(y, like):
-    return y.reshape(-1, 1).astype(like.dtype)
+def _column(y, dtype):
+    return y.reshape(-1, 1).astype(dtype)
 
 
 class Quadratic:

@@ -85,10 +85,6 @@ def prepare(config, backend, objective=None, controller=None):
         workers=len(roles.workers),
     )
     config = replace(config, compute=calibrate(config.compute, objective, sampler, config.seed, config.dtype))
-    if name == "model-parallel" and not config.compute.startswith("flops"):
-        raise UsageError(
-            f"--compute {config.compute}: a rank of model-parallel computes parts of a gradient, which only flops can price"
-        )
     identity = config.identity() | {"controller": controlled}
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     for what, count in (("the run has", steps), ("--checkpoint-every is", config.checkpoint_every)):

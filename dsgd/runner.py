@@ -15,6 +15,7 @@ from dsgd.folder import start_folder
 from dsgd.follow import settings
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
+from dsgd.state import HEAD
 from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
 from dsgd.trace import encode, make_events
 
@@ -108,7 +109,7 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
             if announce:
                 announce(job, backend)
             start = job.restored[1]["clock"] if job.restored else 0.0
-            clock = {"network": job.network, "timing": job.timing} if backend.virtual else {}
+            own = {"network": job.network, "timing": job.timing} if backend.virtual else {"packet": packet_of(job)}
             prepared = time.perf_counter()
             try:
                 done = backend.run(
@@ -120,7 +121,7 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
                     faults=job.faults,
                     debug=config.debug_collectives,
                     trace=config.trace,
-                    **clock,
+                    **own,
                 )
                 if own_backend:
                     backend.close()
@@ -128,6 +129,12 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
             finally:
                 if job.recorder:
                     job.recorder.close()
+
+
+def packet_of(job):
+    """Elements of the packets that all ranks sum in the written order; 0 for an algorithm or a reduction that does not."""
+    summed = job.algorithm.sums in ("allreduce", "reduce_scatter") and job.config.reduction == "tree"
+    return HEAD + job.objective.layout.size if summed and not job.roles.servers else 0
 
 
 def load_of(server, roles, ranks):

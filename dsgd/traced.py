@@ -80,9 +80,9 @@ class Traced:
         log.places[name] = self.rank
         return self
 
-    def compute(self, work, step, flops, unless=None):
+    def compute(self, work, step, flops, unless=None, part=1):
         began = self.log.clock()
-        result = super().compute(work, step, flops, unless and unless.request)
+        result = super().compute(work, step, flops, unless and unless.request, part)
         kind = "compute" if result is not None else "abandoned"
         self.log.add(kind, 0, began, None, began, self.log.clock(), self.name, self.rank, step + 1, 0)
         return result

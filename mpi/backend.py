@@ -14,8 +14,10 @@ from dsgd.mpi.comm import MPIComm
 from dsgd.mpi.debug import CheckedComm
 from dsgd.mpi.late import LateComm
 from dsgd.mpi.link import Link
+from dsgd.mpi.shared import SharedComm
 from dsgd.mpi.waiting import crowded
 from dsgd.mpi.watchdog import Watchdog
+from dsgd.mpi.window import open_window
 from dsgd.traced import Log, Room, Traced
 
 
@@ -90,10 +92,16 @@ class MPIBackend:
         """Give the communicator back; every rank calls this."""
         self._comm.free()
 
-    def run(self, main, *, roles, dtype, start, reduction, faults, debug, trace):
-        """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere."""
-        kind = communicator(faults, self._world.rank, debug, trace)
+    def run(self, main, *, roles, dtype, start, reduction, faults, debug, trace, packet):
+        """main(comm, observer) on this rank; rank 0's result on rank 0, None elsewhere.
+
+        packet: elements of what all ranks sum in the written order, step by step; 0 if they sum otherwise
+        """
+        window = open_window(self._world, packet, dtype, self._crowded) if packet and self.size > 1 else None
+        kind = communicator(faults, self._world.rank, debug, trace, SharedComm if window else MPIComm)
         comm = kind(self._world.Dup(), roles, dtype, reduction, crowded=self._crowded)
+        if window:
+            comm.share(window)
         observer = MPIComm(self._world.Dup(), roles, dtype, crowded=self._crowded)
         if trace:
             clock, self.clock_error = common_clock(self._comm)
@@ -105,8 +113,8 @@ class MPIBackend:
         return result
 
 
-def communicator(faults, rank, debug, trace):
-    """The class of the algorithm's communicator: MPIComm, and only if they are asked for notes, checks and faults."""
+def communicator(faults, rank, debug, trace, plain=MPIComm):
+    """The class of the algorithm's communicator: `plain`, and only if they are asked for notes, checks and faults."""
     slowness, lateness = faults.slowness(rank), faults.delay(rank)
     kinds = (Traced,) * trace + (CheckedComm,) * debug + (LateComm,) * (slowness > 1 or lateness > 0)
-    return type("Comm", (*kinds, MPIComm), {"slowness": slowness, "lateness": lateness}) if kinds else MPIComm
+    return type("Comm", (*kinds, plain), {"slowness": slowness, "lateness": lateness}) if kinds else plain

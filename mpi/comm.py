@@ -10,6 +10,7 @@ from dsgd.collectives import REDUCTIONS, binomial_bcast, binomial_reduce, tree_s
 from dsgd.comm import DTYPES, own_slice, require
 from dsgd.costs import traffic
 from dsgd.mpi.activity import ACTIVITY, noted
+from dsgd.mpi.background import Background
 from dsgd.mpi.messages import Messages
 from dsgd.mpi.requests import Done
 
@@ -106,6 +107,9 @@ class MPIComm(Messages):
             require(x)
             return self._schedule(self._private, x)
         self._count("allreduce", [x])
+        return self._allreduce(x)
+
+    def _allreduce(self, x):
         if self._native:
             out = self._pool.take(x.shape[0], x.dtype)
             self._world.Allreduce(x, out)
@@ -115,12 +119,23 @@ class MPIComm(Messages):
             return total
         return self._bcast(self._pool.take(x.shape[0], x.dtype) if total is None else total.base, 0)
 
+    @noted
     def iallreduce(self, x):
-        return Done(self.allreduce(x))
+        if self.size == 1 or self.reduction != "tree" or MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+            return Done(self.allreduce(x))
+        self._count("iallreduce", [x])
+        return self._background.start(x, self.number)
+
+    @cached_property
+    def _background(self):
+        return Background(self._world.Dup(), self.place)
 
     @noted
     def reduce_scatter(self, x, counts):
         self._count("reduce_scatter", [x], kept=counts[self.rank] * x.itemsize)
+        return self._reduce_scatter(x, counts)
+
+    def _reduce_scatter(self, x, counts):
         ends = np.cumsum(counts)
         cut = [x[end - count : end] for end, count in zip(ends, counts)]
         parts = self._exchange(cut, [counts[self.rank]] * self.size)
@@ -145,6 +160,9 @@ class MPIComm(Messages):
     @noted
     def allgather_in_place(self, x, counts):
         self._count("allgather_in_place", [own_slice(x, counts, self.rank)])
+        self._allgather_in_place(x, counts)
+
+    def _allgather_in_place(self, x, counts):
         self._world.Allgatherv(MPI.IN_PLACE, [x.view(np.uint8), [count * x.itemsize for count in counts]])
 
     @noted
@@ -215,7 +233,7 @@ class MPIComm(Messages):
             return
         for part in self._parts:
             part.free()
-        for made in ("_private", "_quiet"):  # these and the tree's are there once something was summed
+        for made in ("_private", "_quiet", "_background"):  # these and the tree's are there once something was summed
             if made in vars(self):
                 vars(self)[made].free()
         if "_tree" in vars(self):

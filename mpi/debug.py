@@ -15,7 +15,7 @@ from dsgd.mpi.comm import MPIComm
 
 BACKEND = ("dsgd.mpi.", "dsgd.collectives", "dsgd.traced")  # modules that no user wrote
 COLLECTIVES = ("bcast", "reduce", "allreduce", "reduce_scatter", "gather", "allgather", "scatter", "alltoall")
-COLLECTIVES += ("allgather_in_place", "barrier", "split")
+COLLECTIVES += ("allgather_in_place", "iallreduce", "barrier", "split")
 
 
 def checked(method):

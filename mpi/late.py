@@ -14,7 +14,7 @@ class LateComm(MPIComm):
 
     slowness, lateness = 1.0, 0.0  # set by the backend, for this rank's communicator and all that are made of it
 
-    def compute(self, work, step, flops, unless=None):
+    def compute(self, work, step, flops, unless=None, part=1):
         began = time.perf_counter()
         result = super().compute(work, step, flops)
         time.sleep((self.slowness - 1) * (time.perf_counter() - began))

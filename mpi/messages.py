@@ -52,7 +52,7 @@ class Messages:
     def clock(self):
         return MPI.Wtime() - self._began
 
-    def compute(self, work, step, flops, unless=None):
+    def compute(self, work, step, flops, unless=None, part=1):
         ACTIVITY.step = step + 1
         ACTIVITY.calls += 1
         return work()

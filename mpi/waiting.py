@@ -17,13 +17,16 @@ from mpi4py import MPI
 ASK, YIELD, LONGEST = 50e-6, 300e-6, 1e-3  # seconds
 
 
-def wait_until(done, end=float("inf")):
-    """Ask done() until it holds, ever less often; returns whether that was before the time `end`."""
+def wait_until(done, end=float("inf"), ask=ASK):
+    """Ask done() until it holds, ever less often; returns whether that was before the time `end`.
+
+    ask: seconds until the core is given away after each question
+    """
     began = time.monotonic()
     while not (held := done()) and (now := time.monotonic()) < end:
         if now - began > YIELD:
             time.sleep(min((now - began) / 8, LONGEST))
-        elif now - began > ASK:
+        elif now - began > ask:
             os.sched_yield()
     return held
 

@@ -18,7 +18,6 @@ class Call(NamedTuple):
     """A collective that all members here have called.   arguments: {member: what it put in}"""
 
     group: object  # group.Group
-    kind: str
     root: int  # a member
     arguments: dict
 
@@ -130,6 +129,7 @@ def _groups(call, given):
     return [found[member] for member in call.arguments]
 
 
+ALLREDUCE = Kind(lambda call: _sums(call, call.arguments), lambda call, given: _same(call, _total(call, given)))
 COLLECTIVES = {
     "bcast": Kind(_roots, lambda call, given: _same(call, call.group.world.pool.copy(given[call.root,]))),
     "reduce": Kind(
@@ -137,7 +137,8 @@ COLLECTIVES = {
         lambda call, given: _only(call, lambda: _total(call, given)),
         _for_root,
     ),
-    "allreduce": Kind(lambda call: _sums(call, call.arguments), lambda call, given: _same(call, _total(call, given))),
+    "allreduce": ALLREDUCE,
+    "iallreduce": ALLREDUCE,
     "reduce_scatter": Kind(
         lambda call: _sums(call, {member: x for member, (x, _) in call.arguments.items()}), _own_slices, _slices
     ),

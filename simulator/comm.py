@@ -54,13 +54,13 @@ class SimComm:
     def clock(self):
         return self.world.kernel.now
 
-    def compute(self, work, step, flops, unless=None):
-        effect, world = Compute(self.world_rank, step, flops), self.world
+    def compute(self, work, step, flops, unless=None, part=1):
+        effect, world = Compute(self.world_rank, step, part * flops), self.world
         if world.trace is not None:
             world.note(effect)
         kernel, worker = world.kernel, world.roles.number.get(self.world_rank)
         seconds = world.timing(worker, step, flops)
-        done = kernel.now + self._slowness * seconds
+        done = kernel.now + self._slowness * part * seconds
         if unless:
             return self._compute_unless(unless, work, effect, done)
         if kernel.advance(done):  # nobody has anything to do meanwhile
@@ -151,7 +151,8 @@ class SimComm:
 
     # --- collectives
 
-    def _collective(self, kind, argument, arrays=(), root=0, kept=0):
+    def _announce(self, kind, arrays, root=0, kept=0):
+        """The effect of the next collective, which is counted."""
         for x in arrays:
             require(x)
         nbytes = sum(x.nbytes for x in arrays)
@@ -161,6 +162,10 @@ class SimComm:
             self.world.note(effect)
             if kind != "split":
                 self.sent.add(*traffic(kind, self.rank, self.size, root, nbytes, kept))
+        return effect
+
+    def _collective(self, kind, argument, arrays=(), root=0, kept=0):
+        effect = self._announce(kind, arrays, root, kept)
         before = _hash(argument) if self.world.check and isinstance(argument, np.ndarray) else None
         result = self.group.meet(self.rank, effect, argument)
         if before and _hash(argument) != before:
@@ -180,8 +185,18 @@ class SimComm:
         return self._schedule(self._private, x)
 
     def iallreduce(self, x):
+        if self._schedule:
+            return self._finished(self.allreduce(x))
+        request = SimRequest(self, self._announce("iallreduce", [x]))
+        if self.world.check:
+            self._guard(request, x)
+        self.group.join(self.rank, request.effect, x, request.finish)
+        return request
+
+    def _finished(self, result):
+        """A request that was done when it was made."""
         request = SimRequest(self, None)
-        request.finish(self.allreduce(x))
+        request.finish(result)
         return request
 
     @cached_property

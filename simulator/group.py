@@ -1,39 +1,19 @@
-"""The members of a communicator, and how they meet in a collective."""
+"""The members of a communicator, and what they share."""
 
-import sys
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, partial
 
 import numpy as np
 
 from dsgd.collectives import subtrees
-from dsgd.comm import ALIKE
-from dsgd.costs import duration
-from dsgd.errors import CollectiveMismatch
 from dsgd.simulator.collectives import COLLECTIVES, Call
 from dsgd.simulator.mailbox import Channel, Mailbox
-
+from dsgd.simulator.meeting import Meeting
 
 PRIVATE = "/private"  # after the name of a group
 
 
-class Meeting(NamedTuple):
-    """What a process tells the others of a collective that all members in it have called."""
-
-    rank: int  # the world rank of one of them
-    kind: str
-    root: int  # world rank
-    number: int  # of the collective
-    form: str  # what must be alike: see _form
-    nbytes: int  # the most that one of them puts in
-    time: float  # when the last of them came
-
-    def __str__(self):
-        return f"{self.kind} #{self.number} root={self.root} bytes={self.nbytes}" + f" of {self.form}" * bool(self.form)
-
-
 class Group:
-    """What the members of one communicator share: their mailboxes and the collective they are meeting in.
+    """What the members of one communicator share: their mailboxes and the collectives they are meeting in.
 
     Each process that hosts a member has an object of its own; the name tells which belong together.
     network is None for observers, whose calls take no time and leave no trace.
@@ -44,11 +24,11 @@ class Group:
         self.members = {rank: member for member, rank in enumerate(ranks)}  # world rank -> rank in this group
         self.place = tuple(world.place[rank] for rank in ranks)
         self.boxes = [Mailbox() for _ in ranks]
-        self._made = 0  # groups that were split off
         self._replicas = {}  # (number, n) -> array
         self._parts = {}  # ranks -> their group, without those that were given up
-        self.arrivals = {}  # member -> (effect, argument) of the collective under way
-        self.heard = {}  # process -> (Meeting, what it gives) of the collective under way
+        self._made = 0  # groups of some of these ranks
+        self._meetings = {}  # number of a collective -> Meeting
+        self.free = world.kernel.now  # when the last collective is done: the next one needs its cards
         world.groups[name] = self
 
     def replica(self, number, n):
@@ -81,7 +61,7 @@ class Group:
         return subtrees(set(self.here), 0, len(self.ranks))
 
     @cached_property
-    def _pace(self):
+    def pace(self):
         """(latency, bandwidth) of the collectives: they take their closed form, whatever the cards do."""
         return self.network.slowest(self.ranks)
 
@@ -103,83 +83,25 @@ class Group:
         return Group(self.world, ranks, self.network, f"{self.name}/{self._made}")
 
     def meet(self, member, effect, argument):
-        """A member arrives at a collective; the last one in this process hands over what they give."""
+        """A member arrives at a collective, and waits for its result."""
         if len(self.ranks) == 1:  # nobody to wait for
-            call, kind = Call(self, effect.kind, 0, {0: argument}), COLLECTIVES[effect.kind]
+            call, kind = Call(self, 0, {0: argument}), COLLECTIVES[effect.kind]
             return kind.get(call, kind.give(call))[0]
-        if self.arrivals:
-            self._compare(*next(iter(self.arrivals.values())), effect, argument)
-        self.arrivals[member] = (effect, argument)
-        if len(self.arrivals) == len(self.here):
-            self._hand_over(max(e.nbytes for e, _ in self.arrivals.values()), effect, argument)
-        return self.world.suspend(self.ranks[member], effect)
+        rank = self.ranks[member]
+        self.join(member, effect, argument, partial(self.world.resume, rank))
+        return self.world.suspend(rank, effect)
 
-    def _hand_over(self, nbytes, effect, argument):
-        """All members in this process are here."""
-        world, call = self.world, self._call()
-        kind, given = COLLECTIVES[effect.kind], COLLECTIVES[effect.kind].give(call)
-        form = _text(_form(argument)) if effect.kind in ALIKE and len(self.hosted) > 1 else ""
-        mine = Meeting(effect.rank, effect.kind, effect.root, effect.number, form, nbytes, world.kernel.now)
-        for process, members in self.hosted.items():
-            part = kind.part(call, given, members)
-            if process == world.process:
-                self.hear(process, mine, part)
-            else:
-                world.processes.post(process, "meeting", self.name, mine, list(part), arrays=list(part.values()))
+    def join(self, member, effect, argument, done):
+        """A member arrives at a collective.   done(result): called when it is over"""
+        self._meeting(effect.number).arrive(member, effect, argument, done)
 
-    def _call(self):
-        """The collective under way."""
-        effect = next(iter(self.arrivals.values()))[0]
-        arguments = {member: self.arrivals[member][1] for member in self.here}
-        return Call(self, effect.kind, self.members[effect.root], arguments)
+    def hear(self, process, told, given):
+        """All members in another process are in a collective: see Meeting.hear."""
+        self._meeting(told.number).hear(process, told, given)
 
-    def hear(self, process, meeting, given):
-        """A process has all its members in the collective; the last one completes it for all."""
-        self.heard[process] = meeting, given
-        if len(self.heard) < len(self.hosted):
-            return
-        meetings = [self.heard[process][0] for process in self.hosted]
-        if not self._agree(meetings):
-            return
-        everything = {key: x for process in self.hosted for key, x in self.heard[process][1].items()}
-        call, self.arrivals, self.heard = self._call(), {}, {}
-        results = COLLECTIVES[call.kind].get(call, everything)
-        last, nbytes = max(m.time for m in meetings), max(m.nbytes for m in meetings)
-        delay = duration(call.kind, len(self.ranks), nbytes, *self._pace, call.root) if self.network else 0
-        for member, result in zip(self.here, results):
-            self.world.kernel.at(last + delay, self.world.resume, self.ranks[member], result)
+    def _meeting(self, number):
+        return self._meetings.get(number) or self._meetings.setdefault(number, Meeting(self))
 
-    def _compare(self, first, theirs, effect, argument):
-        same = (effect.kind, effect.root, effect.number) == (first.kind, first.root, first.number)
-        if same and (effect.kind not in ALIKE or _form(theirs) == _form(argument)):
-            return
-        world, forms = self.world, ("", "")
-        if same and effect.nbytes == first.nbytes:  # the effects look alike
-            forms = [f" of {' '.join(map(str, _form(x)))}" for x in (argument, theirs)]
-        raise CollectiveMismatch(
-            f"rank {effect.rank} calls {effect}{forms[0]}, but rank {first.rank} waits in {first}{forms[1]}\n"
-            f"  rank {effect.rank}: {world.line(sys._getframe())}\n  rank {first.rank}: {world.line(world.tasks[first.rank].frame)}"
-        )
-
-    def _agree(self, meetings):
-        """Whether the processes have called the same; if not, one speaks for all, and the others wait for their end."""
-        first = meetings[0]
-        other = next((meeting for meeting in meetings if meeting[1:5] != first[1:5]), None)
-        if other and self.place[0] == self.world.process:
-            raise CollectiveMismatch(
-                f"rank {other.rank} calls {other}, but rank {first.rank} waits in {first}, in another process; started "
-                "without mpirun, the run tells the lines"
-            )
-        return other is None
-
-
-def _text(form):
-    """The form in words; of a cut, which may be long, its hash."""
-    length, dtype, *cut = form
-    return f"{length} {dtype}" + "".join(f" cut {hash(sizes) % 10**6}" for sizes in cut)
-
-
-def _form(argument):
-    """What must be the same on all ranks of what they put in: length, dtype, and how a reduce_scatter cuts it."""
-    x, *cut = argument if isinstance(argument, tuple) else (argument,)
-    return x.shape[0], x.dtype, *cut
+    def end(self, number):
+        """A collective is over."""
+        del self._meetings[number]

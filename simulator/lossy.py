@@ -49,6 +49,9 @@ class LossyComm(SimComm):
     def allreduce(self, x):
         return self._up_and_down(x) if self._schedule is None else super().allreduce(x)
 
+    def iallreduce(self, x):
+        return self._finished(self.allreduce(x))
+
     def _up_and_down(self, x):
         total = self.reduce(x)
         return self.bcast(x if total is None else total)

@@ -9,11 +9,12 @@ Reference: Chandy and Misra 1979, "Distributed simulation"; Nicol 1993, conserva
 windows are one instant long here: a receive that a sender waits for costs no time, so nothing can be known in advance.
 """
 
-from dsgd.simulator.group import PRIVATE, Meeting
+from dsgd.simulator.group import PRIVATE
 from dsgd.simulator.kernel import ALL
+from dsgd.simulator.meeting import Told
 from dsgd.simulator.remote import Arrivals, Departures
 
-PARTS = 8  # a block is a whole number of equal parts, at least so many, whose sizes are powers of two
+PARTS = 8  # a block is a whole number of parts, at least so many, whose sizes are one power of two
 
 
 def blocks(size, processes):
@@ -23,8 +24,9 @@ def blocks(size, processes):
     """
     unit = 1 << max(0, (size // (PARTS * processes)).bit_length() - 1)
     borders = [unit * ((2 * p * size + processes * unit) // (2 * processes * unit)) for p in range(1, processes)]
-    ends = [*borders, size]
-    return tuple(process for process, (lo, hi) in enumerate(zip([0, *borders], ends)) for _ in range(lo, hi))
+    return tuple(
+        process for process, (lo, hi) in enumerate(zip([0, *borders], [*borders, size])) for _ in range(lo, hi)
+    )
 
 
 class Processes:
@@ -38,11 +40,11 @@ class Processes:
 
     def __init__(self, world, link):
         self.world, self.link, self._outbox = world, link, []
-        self._told = []  # what `gather` has heard
+        self._gathered = []
         self._departures, self._arrivals = {}, {}  # (name of the group, sender, receiver) -> channel
 
     def post(self, process, what, *facts, arrays=()):
-        """Hand something over after this instant's events.   facts: JSON   arrays: of (n,), which must not change till then"""
+        """Hand something over after these events.   facts: JSON   arrays: of (n,), which must not change till then"""
         self._outbox.append((process, (what, *facts), arrays))
 
     def run(self):
@@ -61,26 +63,33 @@ class Processes:
                 getattr(self, f"_take_{what}")(process, *facts, arrays)
 
     def gather(self, told):
-        """What all processes tell, [...] of JSON, put together in their order."""
+        """[...] of JSON that all processes tell, put together in their order."""
         for process in range(self.link.processes):
-            self.post(process, "told", told)
+            self.post(process, "gathered", told)
         self._settle()
-        told, self._told = self._told, []
+        told, self._gathered = self._gathered, []
         return told
 
     def departures(self, group, sender, receiver):
         """The channel to a rank of another process."""
         return self._departures.setdefault((group.name, sender, receiver), Departures(group, sender, receiver))
 
-    def _take_envelope(self, process, route, *facts_and_data):
-        *facts, data = facts_and_data
-        if tuple(route) not in self._arrivals:
-            name, sender, receiver = route
-            self._arrivals[tuple(route)] = Arrivals(self._group(name), sender, receiver)
-        self._arrivals[tuple(route)].take(*facts, data)
+    # --- what comes from another process
 
-    def _take_data(self, process, route, when, number, data):
-        self._arrivals[tuple(route)].take_data(when, number, *data)
+    def _take_gathered(self, process, told, _):
+        self._gathered += told
+
+    def _take_told(self, process, name, told, keys, arrays):
+        self._group(name).hear(process, Told(*told), dict(zip(map(tuple, keys), arrays)))
+
+    def _take_envelope(self, process, route, *facts):
+        route = name, *ends = tuple(route)
+        if route not in self._arrivals:
+            self._arrivals[route] = Arrivals(self._group(name), *ends)
+        self._arrivals[route].take(*facts)
+
+    def _take_data(self, process, route, when, number, arrays):
+        self._arrivals[tuple(route)].take_data(when, number, *arrays)
 
     def _take_ask(self, process, route, number, _):
         self._departures[tuple(route)].asked(number)
@@ -92,10 +101,3 @@ class Processes:
         """The group of this name; the private one of a group may not have been asked for in this process."""
         groups = self.world.groups
         return groups[name] if name in groups else groups[name.removesuffix(PRIVATE)].private
-
-    def _take_told(self, process, told, arrays):
-        self._told += told
-
-    def _take_meeting(self, process, name, meeting, keys, arrays):
-        given = dict(zip(map(tuple, keys), arrays))
-        self.world.groups[name].hear(process, Meeting(*meeting), given)

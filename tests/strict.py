@@ -77,6 +77,12 @@ class StrictArray:
         assert np.shares_memory(view, self.array) or not view.size, "this reshape copies"
         return StrictArray(view)
 
+    def max(self, axis):
+        return StrictArray(self.array.max(axis=axis))
+
+    def sum(self, axis=None):
+        return StrictArray(self.array.sum(axis=axis))
+
     def __getitem__(self, key):
         return StrictArray(self.array[inside(key)])
 

@@ -185,7 +185,7 @@ def test_a_scale_that_does_not_exist_is_refused(file):
 def test_the_test_part_of_a_built_in_set_comes_raw_and_scales_to_what_was_tested_on(spec, dtype):
     run, raw = load(spec, seed=3, dtype=dtype), load_raw(spec, seed=3)
     assert raw.X.dtype == np.float64 and raw.names == ()
-    assert (rescale(raw.X, run.offset, run.factor, run.X.dtype.type) == run.X_test).all()
+    assert (rescale(raw.X, run.offset, run.factor, run.dtype.type) == run.inputs(run.X_test)).all()
     y = class_numbers(spec, raw.y, run.labels) if run.classes else raw.y.astype(dtype)
     assert (y == run.y_test).all()
     assert not spec.startswith("digits") or raw.X.max() == 16

@@ -16,6 +16,7 @@ RUNS = {
     "sgd": {"algorithm": "sgd", "simulate": 1},
     "data-parallel": {"algorithm": "data-parallel"},
     "data-parallel-recursive-doubling": {"algorithm": "data-parallel", "reduction": "recursive-doubling"},
+    "overlapped": {"algorithm": "overlapped:bucket=1", "hidden": "8,8"},  # a bucket for each of three layers
     "sharded-update": {"algorithm": "sharded-update"},
     "dsgd": {"algorithm": "dsgd"},
     "parameter-server": {"algorithm": "parameter-server"},

@@ -42,6 +42,7 @@ def distance(result, reference):
 # name of the test -> (algorithm, ranks for N workers)
 DISTRIBUTED = {
     "data-parallel": ("data-parallel", lambda n: n),
+    "overlapped": ("overlapped:bucket=500", lambda n: n),
     "sharded-update": ("sharded-update", lambda n: n),
     "dsgd": ("dsgd", lambda n: n),
     "groups of 2": ("grouped", lambda n: n + 1),

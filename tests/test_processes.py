@@ -20,6 +20,7 @@ ROWS = [
         {"algorithm": "data-parallel", "simulate": 7, "faults": "slow:rank=5,x=9", "check_replicas": 2},
         {"algorithm": "dsgd", "simulate": 7, "optimizer": "adam", **LATE},
         {"algorithm": "sharded-update", "simulate": 7, "optimizer": "adam", "clip_norm": 0.1},
+        {"algorithm": "overlapped", "simulate": 5, "hidden": "8,8", **LATE},
         {"algorithm": "grouped:size=2", "simulate": 8, **LONG},
         {"algorithm": "parameter-server", "simulate": 6},
         {"algorithm": "parameter-server:servers=3", "simulate": 13, **LONG},

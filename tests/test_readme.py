@@ -104,7 +104,7 @@ def test_the_tables_are_those_of_the_registries():
         encoding="utf-8",
     )
     assert done.stdout == README, done.stderr
-    assert README.count("<!-- end -->") == 9 and "| `adamw` |" in README
+    assert README.count("<!-- end -->") == 10 and "| `adamw` |" in README
 
 
 def test_the_files_that_the_readme_names_exist():

@@ -32,6 +32,7 @@ STEPS, BREAK = 21, 7
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 SYNCHRONOUS = (
     "data-parallel",
+    "overlapped:bucket=400",
     "sharded-update",
     "dsgd",
     "parameter-server",
@@ -71,7 +72,7 @@ def pairs(folder):
     return found
 
 
-WIDE = ("data-parallel", "sharded-update", "parameter-server:servers=2", "model-parallel", "grouped")
+WIDE = ("data-parallel", "overlapped", "sharded-update", "parameter-server:servers=2", "model-parallel", "grouped")
 
 
 # --- synchronous algorithms, in both worlds

@@ -159,11 +159,12 @@ def test_factors_for_other_workers_are_refused():
         dsgd.run(**SMALL, compute="flops:factors=1/4")
 
 
-def test_a_rank_that_computes_parts_of_a_gradient_has_only_operations():
-    model = SMALL | dict(algorithm="model-parallel", simulate=2)
-    with pytest.raises(UsageError, match="parts of a gradient, which only flops can price"):
-        dsgd.run(**model, compute="constant:seconds=1")
-    assert dsgd.run(**model, compute="flops:factors=1/2").summary["steps"] == 4
+@pytest.mark.parametrize("algorithm", ["sgd", "overlapped:bucket=1", "model-parallel"])
+def test_the_parts_of_a_gradient_share_its_time(algorithm):
+    """In proportion to their operations; one layer after the other, on one rank or on a rank for each."""
+    layers = SMALL | dict(hidden="8,8", simulate=3 if algorithm == "model-parallel" else 1)
+    result = dsgd.run(**layers, algorithm=algorithm, compute="constant:seconds=1", network="uniform:latency=0")
+    assert result.summary["virtual_seconds"] == pytest.approx(4, rel=1e-4)
 
 
 def test_under_mpirun_it_is_refused_in_words():

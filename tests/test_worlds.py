@@ -28,7 +28,7 @@ BLAS = dict(data=WIDE, hidden="256", batch_size=128, steps=3)
 
 def names(size):
     """The algorithms that exist on so many ranks and follow --optimizer."""
-    found = ["data-parallel", "sharded-update", "dsgd", "top-k"]
+    found = ["data-parallel", "overlapped:bucket=400", "sharded-update", "dsgd", "top-k"]
     found += ["sgd"] if size == 1 else ["parameter-server"]
     found += ["grouped"] if size > 1 else []
     found += ["parameter-server:servers=2"] if size > 2 else []

@@ -12,6 +12,7 @@ from dsgd.algorithms.dsgd import dsgd
 from dsgd.algorithms.easgd import easgd, elastic_roles, exchanges
 from dsgd.algorithms.grouped import grouped, one_server
 from dsgd.algorithms.model_parallel import layers_in_order, model_parallel
+from dsgd.algorithms.overlapped import layered_workers, overlapped
 from dsgd.algorithms.parameter_server import (
     consistency_model,
     is_synchronous,
@@ -40,6 +41,7 @@ class Algorithm(NamedTuple):
 ALGORITHMS = {
     "sgd": Algorithm(sgd, centralised, sums="none"),
     "data-parallel": Algorithm(data_parallel),
+    "overlapped": Algorithm(overlapped, layered_workers),
     "sharded-update": Algorithm(sharded_update, one_slice_each, sums="reduce_scatter", replicas=False),
     "dsgd": Algorithm(dsgd, sums="reduce"),
     "parameter-server": Algorithm(

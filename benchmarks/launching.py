@@ -1,0 +1,49 @@
+"""Rank programs beside each other: each round starts every program once, so that noise meets all alike."""
+
+import json
+import statistics
+import subprocess
+import sys
+
+
+class LeftOut(Exception):
+    """Why a program gave no numbers."""
+
+
+def launch(program, cases, ranks=None):
+    """[seconds a step] of a program of worker.py, case by case.
+
+    Args:
+        program: its name.  cases: [(widths, global batch)].  ranks: under mpirun; None for one process without.
+    """
+    words = [*(["mpirun", "-n", str(ranks)] if ranks else []), sys.executable, "-m", "benchmarks.worker"]
+    try:
+        done = subprocess.run([*words, program, json.dumps(cases)], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise LeftOut("there is no mpirun; pip install 'dsgd[mpich]'") from None
+    if done.returncode:
+        raise LeftOut(reason(done))
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def reason(done):
+    """Why a process failed: what it said for itself, or else its last line, which is the end of a traceback."""
+    said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+    return next((line.removeprefix("dsgd: ") for line in said if line.startswith("dsgd: ")), said[-1])
+
+
+def alternated(programs, rounds):
+    """({name: [median seconds a step, case by case]}, {name: why it was left out}).
+
+    programs: {name: (program, cases, ranks)}; one that fails is left out from then on.
+    """
+    times, missing = {name: [] for name in programs}, {}
+    for _ in range(rounds):
+        for name, arguments in programs.items():
+            if name not in missing:
+                try:
+                    times[name].append(launch(*arguments))
+                except LeftOut as error:
+                    missing[name] = str(error)
+    medians = {name: list(map(statistics.median, zip(*found))) for name, found in times.items() if name not in missing}
+    return medians, missing

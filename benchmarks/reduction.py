@@ -1,0 +1,134 @@
+"""The exact sum with the update fused, in shared memory, beside MPI_Allreduce and a plain update; on 2 and 4 ranks.
+
+    mpirun -n 2 python -m benchmarks.reduction      the ranks, which `python -m benchmarks reduction` starts
+
+A round is what `sharded-update` does after a gradient: reduce_scatter, SGD on the own slice, allgather, as a run drives it.
+The other side sums in place, in the library's order, and updates all of x in two passes.  float32.
+"""
+
+import json
+import subprocess
+import sys
+
+SIZES = (256, 1024, 4096, 16_384, 101_770, 669_706, 1_863_690, 10_000_000)  # parameters; of MLPs, some of them
+SMALL, BARS = 16_000, {"small": 1.5, "large": 0.75}
+WAYS = ("private", "once", "library")
+
+
+def exact(comm, n, rounds):
+    """A function of so many rounds of sharded-update with n parameters, whose gradient is there already."""
+    import numpy as np
+
+    from dsgd.algorithms import ALGORITHMS
+    from dsgd.algorithms.sharded_update import one_slice_each
+    from dsgd.layout import Layout
+    from dsgd.norms import Norms
+    from dsgd.optimizers import SGD
+    from dsgd.schedules import constant
+    from dsgd.state import HEAD, State
+    from dsgd.update import Update
+
+    class Ready:
+        """Stands in for objective and local: the packet is full of zeros."""
+
+        layout = Layout({"weight": (n,)})
+        packet = comm.empty(HEAD + n)
+
+        def samples(self, t):
+            return 1
+
+        def gradient(self, x, t, scale):
+            return self.packet
+
+    Ready.packet[:] = 0
+    _, lo, hi = one_slice_each(comm.size, Ready).owners[comm.rank]
+    start = np.zeros(n, np.float32)
+    state = State(start[lo:hi], start)
+    update, schedule = Update(SGD(), Norms(Ready.layout, lo, hi)), constant(lr=0.1)
+    program = ALGORITHMS["sharded-update"].run(comm, Ready(), state, optimizer=update, schedule=schedule, steps=10**9)
+
+    def run():
+        for _ in range(rounds):
+            next(program)
+            state.heads.clear()
+
+    return run
+
+
+def library(world, n, rounds):
+    """The same with MPI_Allreduce."""
+    import numpy as np
+    from mpi4py import MPI
+
+    x, g, s = np.zeros((3, n), np.float32)
+
+    def run():
+        for _ in range(rounds):
+            world.Allreduce(MPI.IN_PLACE, g)
+            np.multiply(g, 0.1, out=s)
+            np.subtract(x, s, out=x)
+
+    return run
+
+
+def measure(n, repetitions):
+    """{way: median seconds of a round} on this rank."""
+    from unittest.mock import patch
+
+    from mpi4py import MPI
+
+    from benchmarks.measure import interleaved
+    from dsgd.mpi import window
+    from dsgd.mpi.shared import SharedComm
+    from dsgd.mpi.waiting import crowded
+    from dsgd.state import HEAD
+
+    world, rounds = MPI.COMM_WORLD.Dup(), max(1, min(100, 2_000_000 // n))
+    comms = []
+    for once in (False, True):
+        comm = SharedComm(world.Dup(), dtype="float32", crowded=crowded(world))
+        with patch.object(window, "PRIVATE", 0 if once else 2**62):
+            comm.share(window.open_window(world, HEAD + n, "float32", comm.crowded))
+        comms.append(comm)
+    runs = [*(exact(comm, n, rounds) for comm in comms), library(world, n, rounds)]
+    medians = interleaved(dict(zip(WAYS, runs)), repetitions)
+    for comm in comms:
+        comm.free()
+    return {way: seconds / rounds for way, seconds in medians.items()}
+
+
+def rank_main():
+    """One of the ranks; rank 0 prints {parameters: {way: seconds}}, by the window's PRIVATE that of dsgd is the first or second."""
+    from mpi4py import MPI
+
+    from dsgd.mpi.window import PRIVATE
+
+    found = {n: measure(n, 11) for n in SIZES}
+    if MPI.COMM_WORLD.rank == 0:
+        print(json.dumps({"private bytes": PRIVATE, "seconds": found}))
+    return 0
+
+
+def main():
+    for ranks in (2, 4):
+        done = subprocess.run(
+            ["mpirun", "-n", str(ranks), sys.executable, "-m", "benchmarks.reduction"], capture_output=True, text=True
+        )
+        if done.returncode:
+            print(f"  {ranks} ranks are left out: {done.stderr.strip() or 'mpirun failed'}")
+            continue
+        result = json.loads(done.stdout)
+        for n, seconds in result["seconds"].items():
+            ours = seconds["private" if 4 * int(n) <= result["private bytes"] else "once"]
+            bar = BARS["small" if int(n) < SMALL else "large"]
+            print(
+                f"  {ranks} ranks, {int(n):>10,} parameters: private {seconds['private'] * 1e6:8.1f} µs, once per host "
+                f"{seconds['once'] * 1e6:8.1f}, MPI_Allreduce {seconds['library'] * 1e6:8.1f}: "
+                f"{ours / seconds['library']:.2f} × (bar {bar})"
+            )
+
+
+if __name__ == "__main__":
+    from dsgd.mpi.launch import guard
+
+    sys.exit(guard(rank_main))

@@ -1,0 +1,141 @@
+"""The harness of the benchmarks, on toys: bars, files, and programs that take turns or cannot run."""
+
+import json
+
+import pytest
+
+from benchmarks import launching, results, tight
+from benchmarks.launching import LeftOut, alternated, launch
+from benchmarks.measure import NETWORKS, Figure, describe, interleaved, machine
+from benchmarks.peers import numpy_batch
+from benchmarks.ranks import AHEAD, EFFICIENCY, FIRST, OURS, ratios
+
+TOYS = [((8, 4, 3), 4), ((8, 6, 4, 3), 8)]
+
+
+@pytest.mark.parametrize(
+    "value, bar, met",
+    [
+        (2.0, {"least": 2.0}, True),
+        (1.9, {"least": 2.0}, False),
+        (2.0, {"most": 2.0}, True),
+        (2.1, {"most": 2.0}, False),
+    ],
+)
+def test_a_figure_knows_whether_its_bar_is_met(value, bar, met):
+    figure = Figure("speed", "a toy", value, **bar)
+    assert figure.met is met
+    assert str(figure).endswith(f"({figure.bar}: {'met' if met else 'missed'})")
+
+
+def test_what_was_left_out_meets_no_bar_and_says_why():
+    figure = Figure("speed", "", None, least=1.0, note="PyTorch is not installed")
+    assert figure.met is None
+    assert str(figure) == "speed: left out; PyTorch is not installed"
+
+
+def test_results_are_read_as_they_were_written_and_the_rest_of_the_reference_stays(tmp_path):
+    reference, old, new = (
+        tmp_path / "reference.json",
+        Figure("a", "", 1.0, most=2.0),
+        Figure("b", "toy", None, note="no"),
+    )
+    results.write("first", {"cores": 2}, [old], tmp_path)
+    results.gather(tmp_path, reference)
+    (tmp_path / "first.json").unlink()
+    results.write("second", {"cores": 4}, [new], tmp_path)
+    results.gather(tmp_path, reference)
+    assert results.read(reference) == {"first": ({"cores": 2}, [old]), "second": ({"cores": 4}, [new])}
+
+
+def test_the_reference_was_measured_with_the_bars_that_hold_now():
+    for _, figures in results.read(results.REFERENCE).values():
+        for figure in figures:
+            assert figure.what and (figure.value is not None or figure.note)
+    rows = [figure for figure in results.read(results.REFERENCE)["ranks"][1] if figure.bar]
+    assert [figure.least for figure in rows] == [*AHEAD[2], *AHEAD[4], *EFFICIENCY]
+
+
+def test_ratios_take_each_network_s_own_times():
+    """DDP at 10 k seconds and ours at k, for network k; half a batch at 100 + k on one rank."""
+    ddp, ours = [10.0, 20.0, 30.0, 40.0], [1.0, 2.0, 3.0, 4.0]
+    alone = [0.0] * len(NETWORKS) + [101.0, 102.0, 103.0, 104.0]
+    medians = {
+        (2, "PyTorch DDP"): ddp,
+        (2, OURS): ours,
+        (1, "sgd"): alone,
+        (4, OURS): [2.0],
+        (4, "PyTorch DDP"): [30.0],
+    }
+    found = [figure.value for figure in ratios(medians)]
+    assert found == [10.0] * 4 + [15.0] + [101.0, 51.0, 103 / 3, 26.0]
+
+
+def test_the_machine_says_what_numbers_depend_on():
+    facts = machine()
+    assert {"cpu", "cores", "numpy", "python", "blas", "load"} <= facts.keys()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["cpu"] in describe(facts) and facts["numpy"] in describe(facts)
+
+
+def test_functions_take_turns():
+    calls = []
+    medians = interleaved({name: lambda name=name: calls.append(name) for name in "ab"}, 3)
+    assert calls == list("abababab") and medians.keys() == set("ab")
+
+
+def test_programs_take_turns_and_one_that_fails_is_not_started_again(monkeypatch):
+    calls = []
+
+    def fake(program, cases, ranks):
+        calls.append(program)
+        if program == "b":
+            raise LeftOut("no")
+        return [float(len(calls)), 0.5]
+
+    monkeypatch.setattr(launching, "launch", fake)
+    medians, missing = alternated({name: (name, TOYS, None) for name in "abc"}, 3)
+    assert calls == list("abcacac")
+    assert medians == {"a": [4.0, 0.5], "c": [5.0, 0.5]} and missing == {"b": "no"}
+
+
+@pytest.mark.parametrize("program, ranks", [("sgd", None), (OURS, 2), ("NumPy", 2)])
+def test_a_program_gives_a_time_for_each_case(program, ranks):
+    if ranks:
+        pytest.importorskip("mpi4py")
+    seconds = launch(program, TOYS, ranks)
+    assert len(seconds) == len(TOYS) and all(0 < s < 1 for s in seconds)
+
+
+@pytest.mark.parametrize("program, ranks", [("eager PyTorch", None), ("PyTorch DDP", 2)])
+def test_a_peer_that_is_not_installed_is_left_out_with_a_word(program, ranks, tmp_path, monkeypatch):
+    if ranks:
+        pytest.importorskip("mpi4py")
+    (tmp_path / "torch.py").write_text("raise ImportError('none')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    with pytest.raises(LeftOut, match="^PyTorch is not installed; pip install torch$"):
+        launch(program, FIRST, ranks)
+
+
+def test_without_mpirun_ranks_are_left_out_with_a_word(monkeypatch):
+    monkeypatch.setattr(
+        launching.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("mpirun"))
+    )
+    with pytest.raises(LeftOut, match="there is no mpirun"):
+        launch(OURS, TOYS, 2)
+
+
+def test_the_tight_step_is_a_gradient():
+    """Beside differences of its own loss, element by element."""
+    widths, rows, eps = (5, 4, 3), 6, 1e-2
+    X, y = numpy_batch(widths, rows)
+    x, g, gradient = tight.make(widths, rows)
+    gradient(X, y)
+    found = g.copy()
+    for i in range(len(x)):
+        at = x[i]
+        x[i] = at + eps
+        above = gradient(X, y)
+        x[i] = at - eps
+        below, x[i] = gradient(X, y), at
+        assert found[i] == pytest.approx((above - below) / (2 * eps), abs=2e-3)

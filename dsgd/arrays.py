@@ -43,12 +43,12 @@ def readonly(x):
 _zeros = {}
 
 
-def zeros(like, n):
-    """(n,) zeros of like's dtype and device, made once: not to be written."""
-    key = (type(like), like.dtype, n)
-    if key not in _zeros:
+def zeros(like):
+    """Zeros of like's shape, dtype and device, in memory that is kept: not to be written."""
+    key, n = (type(like), like.dtype), like.size
+    if key not in _zeros or _zeros[key].shape[0] < n:
         _zeros[key] = namespace(like).zeros(n, dtype=like.dtype)
-    return _zeros[key]
+    return _zeros[key][:n].reshape(like.shape)
 
 
 _scratch = threading.local()

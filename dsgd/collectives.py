@@ -26,6 +26,8 @@ def tree_sum(parts, out):
     if len(parts) == 1:
         out[:] = parts[0]
         return out
+    if len(parts) == 2:
+        return namespace(out).add(*parts, out=out)
     add, depth, block = namespace(out).add, len(parts).bit_length(), min(BLOCK, out.size)
     spare = scratch(out, depth * block).reshape(depth, block)
     for lo in range(0, out.size, BLOCK):

@@ -98,9 +98,17 @@ class Workspace:
         """The first rows of the same memory, as a workspace of its own."""
         part = copy(self)
         for name in "ahzd":
-            setattr(part, name, {l: array[:rows] for l, array in getattr(self, name).items()})
+            setattr(part, name, {l: _first(array, rows) for l, array in getattr(self, name).items()})
         part.ones = self.ones[:rows]
         return part
+
+
+def _first(array, rows):
+    """The first rows, as near to each other as in an array of their own: bits must not depend on how many more there are."""
+    if array.flags.c_contiguous:
+        return array[:rows]
+    width = array.shape[1]
+    return array.T.reshape(-1)[: rows * width].reshape(width, rows).T
 
 
 def forward(net, params, a0, work, layers):

@@ -12,6 +12,7 @@ from dsgd.checkpoint import digest
 from dsgd.config import Config
 from dsgd.controllers import make_controller
 from dsgd.data import load
+from dsgd.device import open_device, settle
 from dsgd.errors import UsageError
 from dsgd.faults import NETWORK, read_faults
 from dsgd.follow import read_replayed
@@ -54,6 +55,7 @@ def prepare(config, backend, objective=None, controller=None):
     faults.refuse(backend.size, backend.virtual)
     if os.environ.get(RESTARTS, "0") != "0":
         faults = faults.after_restart()
+    xp, room = open_device(config.device, backend.process), None
     data = "objective"
     if objective is None:
         objective, data = network(config)
@@ -85,6 +87,15 @@ def prepare(config, backend, objective=None, controller=None):
         workers=len(roles.workers),
     )
     config = replace(config, compute=calibrate(config.compute, objective, sampler, config.seed, config.dtype))
+    if xp is not np:
+        if algorithm.model:
+            raise UsageError(
+                f"--device gpu: the servers of {name} look into what they receive, on the CPU; use a synchronous algorithm "
+                "without them, such as data-parallel, or leave --device gpu out"
+            )
+        room = settle(
+            xp, objective, len(roles.workers), config.batch_size, backend.size // backend.processes, config.dtype
+        )
     identity = config.identity() | {"controller": controlled}
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     for what, count in (("the run has", steps), ("--checkpoint-every is", config.checkpoint_every)):
@@ -115,9 +126,17 @@ def prepare(config, backend, objective=None, controller=None):
         virtual=backend.virtual,
         faults=faults,
         controller=controller and (controlled, controller),
+        xp=xp,
+        room=room,
         network=read_network(config.network, config.seed),
         timing=make_timing(config.compute, config.seed, len(roles.workers)),
-        manifest={"config": identity, "ranks": backend.size, "data": data, "versions": versions()}
+        manifest={
+            "config": identity,
+            "ranks": backend.size,
+            "data": data,
+            "versions": versions(),
+            "device": config.device,
+        }
         | clock_files(config)
         | spans,
     )
@@ -151,16 +170,21 @@ def check_backend(config, backend):
 
 
 def check_processes(config, roles, faults, backend):
-    """Refuse what one process has to simulate alone: there, who comes first depends on every message, however short."""
+    """Refuse what one process has to simulate alone."""
     if not backend.virtual or backend.processes == 1:
         return
     kinds = [fault.kind for fault in faults.of(*NETWORK)]
-    if not roles.synchronous or kinds:
-        what = f"--faults {kinds[0]}" if kinds else f"--algorithm {config.algorithm}, which is asynchronous,"
-        raise UsageError(
-            f"{what} cannot be simulated by {backend.processes} processes together; start it without mpirun: "
-            f"python -m dsgd.train --simulate {backend.size} ..."
-        )
+    alone = {
+        f"--faults {kinds and kinds[0]}": bool(kinds),
+        f"--algorithm {config.algorithm}, which is asynchronous,": not roles.synchronous,
+        f"--device {config.device}": config.device != "cpu",
+    }
+    for what, found in alone.items():
+        if found:
+            raise UsageError(
+                f"{what} cannot be simulated by {backend.processes} processes together; start it without mpirun: "
+                f"python -m dsgd.train --simulate {backend.size} ..."
+            )
 
 
 def clock_files(config):
@@ -218,6 +242,7 @@ def facts(job):
         "check_replicas": job.config.check_replicas,
         "output": bool(job.config.output),
         "timeout": job.config.timeout,
+        "device": job.config.device,
         "debug collectives": job.config.debug_collectives,
         "replayed order": job.replayed and digest(np.frombuffer(text(job.replayed[1]).encode(), np.uint8)),
         "dsgd": dsgd.__version__,

@@ -29,7 +29,8 @@ class MPIBackend:
     def __init__(self):
         self._world = MPI.COMM_WORLD
         self.size = self.processes = self._world.size
-        self.main = self._world.rank == 0
+        self.process = self._world.rank
+        self.main = self.process == 0
         self._crowded = crowded(self._world)
         self._comm = MPIComm(self._world.Dup(), crowded=self._crowded)
 

@@ -13,8 +13,13 @@ train: $(VENV)/train  ## install, and train on 4 ranks
 test: $(VENV)/test  ## install, and run the test suite
 	$(ABOVE) python -m pytest
 
-bench: $(VENV)/test  ## the benchmarks that the README quotes
+bench: $(VENV)/test  ## the benchmarks of speed, with their bars, in about 12 minutes; beside PyTorch if it is installed
 	$(ABOVE) python -m benchmarks
+
+reference: $(VENV)/test  ## what the last `make bench` found becomes the README's tables and figure
+	$(ABOVE) python -m benchmarks.results
+	$(ABOVE) python -m benchmarks.figure
+	$(ABOVE) python docs/tables.py
 
 figures: $(VENV)/test  ## the README's figure anew, about two minutes
 	$(ABOVE) python -m benchmarks consistency
@@ -42,4 +47,4 @@ $(VENV)/test: $(VENV)/train
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mpich,test]"
 	touch $@
 
-.PHONY: help train test bench figures soak tables golden clean
+.PHONY: help train test bench reference figures soak tables golden clean

@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME ...]: all of them, or those named; figures also go to benchmarks/results/NAME.json.
+"""python -m benchmarks [NAME ...]: those of speed, those named, or `all`; figures also go to benchmarks/results/NAME.json.
 
 A benchmark is a module whose main() yields Figures, and is free to print beside them.
 """
@@ -12,30 +12,33 @@ from benchmarks.measure import describe, machine
 from benchmarks.results import write
 from dsgd.errors import DataError
 
-NAMES = (
+SPEED = (
     "step",
+    "sklearn_step",
     "optimizers",
     "epoch",
     "ranks",
     "overlap",
+    "reduction",
+    "scaling",
+    "sizes",
+    "ceilings",
+    "roofline",
+    "counts",
     "simulator",
     "guards",
     "waiting",
-    "reduction",
-    "replay",
-    "controllers",
-    "seeds",
-    "fashion",
-    "consistency",
 )
+TRAINING = ("replay", "controllers", "seeds", "fashion", "consistency")
 
 
 def main(names):
-    unknown = [name for name in names if name not in NAMES]
+    known = (*SPEED, *TRAINING)
+    unknown = [name for name in names if name not in (*known, "all")]
     if unknown:
-        sys.exit(f"unknown benchmark {unknown[0]!r}; choices: {', '.join(NAMES)}")
+        sys.exit(f"unknown benchmark {unknown[0]!r}; choices: all, {', '.join(known)}")
     print(describe(machine()))
-    for name in names or NAMES:
+    for name in known if "all" in names else names or SPEED:
         measure(name, import_module(f"benchmarks.{name}"))
 
 

@@ -16,7 +16,6 @@ NETWORKS = {  # name: (widths, global batch)
     "784-512-512-10": ((784, 512, 512, 10), 256),
     "784-1024-1024-10": ((784, 1024, 1024, 10), 512),
 }
-FORMATS = {"×": ".2f", "µs": ",.0f", "s": ".2f", "%": ".1f"}  # of units; any other is written with 3 digits
 
 
 class Figure(NamedTuple):
@@ -39,9 +38,10 @@ class Figure(NamedTuple):
     @property
     def bar(self):
         """The bar in words, "" without."""
-        if self.least is not None:
-            return f"at least {self.least:g}"
-        return "" if self.most is None else f"at most {self.most:g}"
+        if self.least is None and self.most is None:
+            return ""
+        words = f"at most {self.most:g}" if self.least is None else f"at least {self.least:g}"
+        return words if self.unit == "×" else f"{words} {self.unit}"
 
     @property
     def met(self):
@@ -53,7 +53,9 @@ class Figure(NamedTuple):
     @property
     def shown(self):
         """The value as it is read."""
-        return "left out" if self.value is None else format(self.value, FORMATS.get(self.unit, ".3g"))
+        if self.value is None:
+            return "left out"
+        return format(self.value, ".2f" if self.unit == "×" else ".3g" if abs(self.value) < 100 else ",.0f")
 
     def __str__(self):
         name = f"{self.what}, {self.case}" if self.case else self.what

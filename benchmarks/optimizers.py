@@ -6,7 +6,7 @@ vector moves 2.
 
 import numpy as np
 
-from benchmarks.measure import interleaved
+from benchmarks.measure import Figure, interleaved
 from dsgd.layout import Layout
 from dsgd.norms import Norms
 from dsgd.optimizers import OPTIMIZERS, SGD
@@ -53,9 +53,7 @@ def main():
     for n in (1_000_000, 10_000_000):
         medians = interleaved(steps(n), ROUNDS)
         copied = medians["copy"]
-        print(f"  {n:,} elements; a vector copied: {copied * 1e6:.0f} µs, {8 * n / copied / 1e9:.0f} GB/s moved")
+        yield Figure("a vector copied", f"{n:,} elements", 1e6 * copied, "µs")
         for name, count in vectors.items():
             ratio = medians[name] / (copied * count / 2)
-            print(
-                f"    {name:18s} {medians[name] * 1e6:7.0f} µs, {ratio:.2f} × the copying of {count} vectors (bar {BAR})"
-            )
+            yield Figure(f"{name} beside the copying of {count} vectors", f"{n:,} elements", ratio, most=BAR)

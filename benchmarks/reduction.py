@@ -110,21 +110,24 @@ def rank_main():
 
 
 def main():
+    from benchmarks.launching import reason
+    from benchmarks.measure import Figure
+
     for ranks in (2, 4):
+        what = f"exact sum and update over MPI_Allreduce and a plain one, {ranks} ranks"
         done = subprocess.run(
             ["mpirun", "-n", str(ranks), sys.executable, "-m", "benchmarks.reduction"], capture_output=True, text=True
         )
         if done.returncode:
-            print(f"  {ranks} ranks are left out: {done.stderr.strip() or 'mpirun failed'}")
+            yield Figure(what, "", None, note=reason(done))
             continue
         result = json.loads(done.stdout)
         for n, seconds in result["seconds"].items():
+            size = "small" if int(n) < SMALL else "large"
             ours = seconds["private" if 4 * int(n) <= result["private bytes"] else "once"]
-            bar = BARS["small" if int(n) < SMALL else "large"]
-            print(
-                f"  {ranks} ranks, {int(n):>10,} parameters: private {seconds['private'] * 1e6:8.1f} µs, once per host "
-                f"{seconds['once'] * 1e6:8.1f}, MPI_Allreduce {seconds['library'] * 1e6:8.1f}: "
-                f"{ours / seconds['library']:.2f} × (bar {bar})"
+            note = ", ".join(f"{way} {1e6 * seconds[way]:,.1f} µs" for way in WAYS)
+            yield Figure(
+                f"{what}, {size} networks", f"{int(n):,}", ours / seconds["library"], most=BARS[size], note=note
             )
 
 

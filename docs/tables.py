@@ -1,4 +1,4 @@
-"""The README's tables, made from the registries.   python docs/tables.py writes them into README.md; a test compares.
+"""Tables of README.md and ARCHITECTURE.md, from registries and results.   python docs/tables.py writes them; a test compares.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from benchmarks.measure import NETWORKS as MEASURED, describe  # noqa: E402
 from benchmarks.results import REFERENCE, read  # noqa: E402
 from dsgd.algorithms import ALGORITHMS  # noqa: E402
 from dsgd.algorithms.consistency import MODELS  # noqa: E402
@@ -104,7 +105,9 @@ def network():
 
 def benchmarks():
     yield "`python -m benchmarks …`", "what", "bar", "measured"
-    for name, (_, figures) in read(REFERENCE).items():
+    found = read(REFERENCE)
+    yield "", "this machine", "", describe(found["ranks"][0])
+    for name, (_, figures) in found.items():
         for what in dict.fromkeys(figure.what for figure in figures if figure.bar):
             yield f"`{name}`", *summed_up([figure for figure in figures if figure.what == what])
 
@@ -112,13 +115,28 @@ def benchmarks():
 def summed_up(figures):
     """(what, bar, measured) of the cases of one number."""
     cases = ", ".join(figure.case for figure in figures if figure.case)
-    bars = (
-        ", ".join(dict.fromkeys(figure.bar for figure in figures)).replace(", at least", ",").replace(", at most", ",")
-    )
-    values = ", ".join(figure.shown for figure in figures)
+    bars = [figure.bar or "none" for figure in figures]
+    bar = re.sub(r", at (least|most)", ",", ", ".join(bars if len(set(bars)) > 1 else bars[:1]))
+    values = [f"{figure.shown} {figure.unit}" if figure.value is not None else "left out" for figure in figures]
     missed = [figure.case for figure in figures if figure.met is False]
     verdict = ": missed" * bool(missed) + f" ({', '.join(missed)})" * (0 < len(missed) < len(figures))
-    return f"{figures[0].what}: {cases}" if cases else figures[0].what, bars, f"{values} {figures[0].unit}{verdict}"
+    return f"{figures[0].what}: {cases}" if cases else figures[0].what, bar, ", ".join(values) + verdict
+
+
+def ceilings():
+    yield "what", "measured"
+    for figure in read(REFERENCE)["ceilings"][1]:
+        yield f"{figure.what} {figure.case}".strip(), f"{figure.shown} {figure.unit}"
+
+
+def roofline():
+    """Rows are parts of a step, columns networks."""
+    figures = read(REFERENCE)["roofline"][1]
+    yield "part of a step, µs", *(f"{network} ({batch})" for network, (_, batch) in MEASURED.items())
+    for what in dict.fromkeys(figure.what for figure in figures):
+        cells = {figure.case: figure for figure in figures if figure.what == what}
+        notes = {network: f" ({figure.note})" * bool(figure.note) for network, figure in cells.items()}
+        yield what, *(cells[network].shown + notes[network] for network in MEASURED if network in cells)
 
 
 def faults():
@@ -129,7 +147,20 @@ def faults():
 
 TABLES = {
     f.__name__: f
-    for f in (algorithms, consistency, optimizers, schedules, partitions, data, compute, network, faults, benchmarks)
+    for f in (
+        algorithms,
+        consistency,
+        optimizers,
+        schedules,
+        partitions,
+        data,
+        compute,
+        network,
+        faults,
+        benchmarks,
+        ceilings,
+        roofline,
+    )
 }
 
 
@@ -141,7 +172,7 @@ def table(name):
 
 
 def filled(text):
-    """README's text with its tables made anew."""
+    """A page's text with its tables made anew."""
     return re.sub(
         r"<!-- (\w+) -->\n.*?<!-- end -->",
         lambda m: f"<!-- {m[1]} -->\n{table(m[1])}<!-- end -->",
@@ -150,7 +181,8 @@ def filled(text):
     )
 
 
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "ARCHITECTURE.md")
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -28,11 +28,15 @@ ALIKE = (
 
 def require(x):
     """Raise unless x may travel.  Both backends ask before every array, or a program could be right in one only."""
-    try:
+    if isinstance(x, np.ndarray):
         if x.ndim == 1 and x.flags.c_contiguous and x.dtype in TRAVELLERS:
             return
-    except AttributeError:
-        raise TypeError(f"only arrays (n,) may be sent, not a {type(x).__name__}") from None
+    elif hasattr(x, "__cuda_array_interface__"):  # an MPI that knows nothing of cards would read it as host memory
+        raise TypeError(
+            f"an array {x.shape} on a card may not be sent: wrap the communicator, staging.Staged(comm, xp)"
+        )
+    else:
+        raise TypeError(f"only arrays (n,) may be sent, not a {type(x).__name__}")
     if x.dtype not in TRAVELLERS:
         raise TypeError(f"only arrays of {', '.join(map(str, DTYPES))} may be sent, not of {x.dtype}")
     raise ValueError(f"only contiguous arrays (n,) may be sent, not one of shape {x.shape} and strides {x.strides}")

@@ -100,7 +100,7 @@ class Config:
         "distribution", "", "follow the order of another run's pushes: its folder, or its order.jsonl", "RUN"
     )
     threads: int = flag("distribution", 1, "BLAS threads of a worker")
-    device: str = flag("distribution", "cpu", "cpu; gpu is not there yet")
+    device: str = flag("distribution", "cpu", "cpu, or gpu: one CUDA card a process, through CuPy")
     timeout: float = flag("faults", 600.0, "seconds without progress after which a job ends; 0 for never", "SECONDS")
     debug_collectives: bool = flag("faults", False, "compare every collective over the ranks, and name what differs")
     check_replicas: int = flag("faults", 0, "steps between comparisons of the workers' parameters; 0 for none", "STEPS")
@@ -136,8 +136,6 @@ class Config:
         parse(self.partition, PARTITIONS, "partition")
         if not 0 < parse(self.init, INITS, "init")[1]["gain"] < float("inf"):
             raise UsageError(f"--init {self.init}: the gain must be a positive number")
-        if self.device == "gpu":
-            raise UsageError("--device gpu is not there yet; leave it out to train on the CPU")
         make_schedule(self.schedule, lr=1.0, steps=1)
         read_faults(self.faults)
         make_controller(self.controller)
@@ -238,7 +236,7 @@ class Config:
     def identity(self):
         """{key: value} of all that a resumed run must have in common with the run it continues."""
         free = ("epochs", "steps", "simulate", "output", "resume", "quiet", "no_plot", "trace")
-        free += ("timeout", "debug_collectives", "check_replicas", "faults", "replay")
+        free += ("timeout", "debug_collectives", "check_replicas", "faults", "replay", "device")
         return {key: value for key, value in asdict(self).items() if key not in free}
 
     def digest(self):

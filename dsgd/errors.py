@@ -62,6 +62,12 @@ class DiskError(InputError):
     code = 74
 
 
+class OutOfDeviceMemory(InputError):
+    """A card has no room for what a run needs."""
+
+    code = 70
+
+
 class ControllerError(InputError):
     """A controller that raised an error, or wants what cannot be."""
 

@@ -33,7 +33,7 @@ def linear_backward(d, x, W, ones, dW, db, dx):
 
 def relu(z, a):
     """a = max(z, 0).   z, a (B, n), a may be z"""
-    namespace(z).maximum(z, zeros(z, z.shape[1]), out=a)  # NumPy is 2 to 3 times as fast with a row as with a number
+    namespace(z).maximum(z, zeros(z), out=a)  # NumPy is 4 times as fast with an array as with a number
 
 
 def relu_backward(d, a):

@@ -1,10 +1,11 @@
 """One rank's share of the problem: its part of each global batch, and the gradient over it."""
 
+from functools import partial
 from math import isfinite
 
 import numpy as np
 
-from dsgd.arrays import rng
+from dsgd.arrays import address, namespace, on_host, rng, to_host, writable
 from dsgd.state import BAD, HEAD, LOSS, SAMPLES, STOP
 from dsgd.watch import REMEDY
 
@@ -33,6 +34,7 @@ class Local:
         self.rest, self.wish, self.strikes, self.order, self.seed = rest, wish, strikes, order, seed
         self.controller, self.shares = controller, None
         self.update = None
+        self._unseen = None  # what was signed on a device, where nobody looked for the fault
         self._packet = self._grads = None  # made for the first gradient, and kept
         self._views = (None, None)
 
@@ -83,9 +85,30 @@ class Local:
         """
         if self.strikes:
             self.strikes.poison(g if unsent is None else unsent, t)
-        packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
-        packet[BAD] = self._check(g, t, offset, loss)
+        if on_host(g):
+            packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, bool(self.wish)
+            packet[BAD] = self._check(g, t, offset, loss)
+        else:
+            self.fault, self._unseen = None, (self._sign_there(packet, g, samples, loss), g, t, offset, loss)
         return packet
+
+    def _sign_there(self, packet, g, samples, loss):
+        """The same on a device, without a look at the numbers; returns whether one is not finite, an array there."""
+        mark, replay = partial(_mark, packet, g, samples, loss), self.objective.replay
+        if replay is None or not hasattr(loss, "shape"):
+            bad = mark()
+        else:
+            bad = replay((address(packet), address(g), address(loss), samples), mark)
+        if self.wish:
+            packet[STOP] = 1
+        return bad
+
+    def find_fault(self):
+        """`fault`, for which a gradient on a device is looked through only now."""
+        bad, g, t, offset, loss = self._unseen or (None,) * 5
+        if bad is not None and to_host(bad):
+            self._check(to_host(g), t, offset, to_host(loss) if hasattr(loss, "shape") else loss)
+        return self.fault
 
     def _check(self, g, t, offset, loss):
         """1 if g or the loss is not finite.  The dot product is one fast pass; only if it overflows look closer."""
@@ -126,6 +149,18 @@ class Local:
         return self._views[1]
 
 
+def _mark(packet, g, samples, loss):
+    """Write the four numbers of a gradient g there, on a device, and return the third."""
+    xp = namespace(g)
+    finite = xp.all(xp.isfinite(g))
+    if hasattr(loss, "shape"):
+        finite = xp.logical_and(finite, xp.isfinite(loss))
+    packet[SAMPLES], packet[LOSS], packet[STOP] = samples, loss, 0
+    bad = xp.logical_not(finite)
+    packet[BAD] = bad
+    return bad
+
+
 class Stage:
     """A range of layers on one rank: their outputs, their deltas and the gradient of their own range of x.
 
@@ -144,8 +179,7 @@ class Stage:
 
     def inputs(self, batch):
         """What layer 0 starts from, (B, features)."""
-        data = self.local.objective.data
-        return data.inputs(data.X[batch.rows])
+        return self.local.objective.inputs(batch.rows)
 
     def forward(self, a, batch):
         """The output (B, n_out) of the own layers for their input a, B · n_in numbers.
@@ -162,7 +196,7 @@ class Stage:
     def loss(self, z, batch, scale):
         """(Σ L, scale · ∂L/∂z) for the network's output z (B, n_out), which is overwritten."""
         objective = self.local.objective
-        return objective.loss(z, objective.data.y[batch.rows], scale, z), z
+        return objective.loss(z, objective.targets(batch.rows), scale, z), z
 
     def backward(self, d, batch, layers=None):
         """∂loss/∂(input of the own layers) from d, B · n_out numbers; the own gradient goes to `g`.
@@ -170,7 +204,7 @@ class Stage:
         layers: some of the own, behind which d is; None for all.
         """
         layers = layers or self.layers
-        d = np.require(d.reshape(len(batch), self._widths[layers[-1] + 1]), requirements="W")  # it is written to
+        d = writable(d.reshape(len(batch), self._widths[layers[-1] + 1]))
         return self._compute(2 / 3, batch, layers, lambda o, w: o.backward(self._params, self._grads, d, w, layers))
 
     def sign(self, t, samples, loss, unsent=None):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dsgd.arrays import to_host
+
 ROWS = 1000  # evaluated at a time: a fixed shape, whatever the number of workers
 
 
@@ -15,7 +17,7 @@ def evaluate(objective, x):
     X, y, classes = data.X_test, data.y_test, data.classes
     loss, right, missed = 0.0, 0, 0.0
     for lo in range(0, len(X), ROWS):
-        z, target = objective.predict(x, data.inputs(X[lo : lo + ROWS])), y[lo : lo + ROWS]
+        z, target = to_host(objective.predict(x, data.inputs(X[lo : lo + ROWS]))), y[lo : lo + ROWS]
         if classes:
             right += int(np.sum(decide(z) == target.reshape(len(z))))
         else:
@@ -43,7 +45,7 @@ def classify(objective, x):
     data = objective.data
     X, y, C = data.X_test, data.y_test, data.classes
     blocks = (data.inputs(X[lo : lo + ROWS]) for lo in range(0, len(X), ROWS))
-    taken = np.concatenate([decide(objective.predict(x, block)) for block in blocks])
+    taken = np.concatenate([decide(to_host(objective.predict(x, block))) for block in blocks])
     counts = np.bincount(y.reshape(len(y)).astype(np.intp) * C + taken, minlength=C * C).reshape(C, C)
     recall = [float(row[c] / row.sum()) if row.sum() else None for c, row in enumerate(counts)]
     return {"labels": list(objective.data.labels), "confusion": counts.tolist(), "recall": recall}

@@ -84,15 +84,24 @@ class Workspace:
         keeps_z = not ACTIVATIONS[net.activation].of_output
 
         def empty(l):
-            return xp.empty((rows, net.widths[l]), dtype=like.dtype, order="F" if l == net.depth else "C")
+            return xp.empty((rows, net.widths[l]), dtype=like.dtype)
 
         hidden = [l + 1 for l in layers if l < net.depth - 1]
-        self.a = {l + 1: empty(l + 1) for l in layers}
+        self.a = {l: empty(l) for l in hidden}
         self.h = self.a | ({l: empty(l) for l in hidden} if dropout else {})
         self.z = self.h | ({l: empty(l) for l in hidden} if keeps_z else {})
         self.d = {l: empty(l) for l in layers if l > 0}
         self.ones = xp.ones(rows, dtype=like.dtype)
         self.masks = None  # of the dropout, {l: (B, widths[l + 1])}, drawn on the way forward
+        self._last, self._columns = net.depth, net.widths[-1]
+        self._output = empty(net.depth).reshape(-1) if net.depth - 1 in layers else None
+        self._lay_out(rows)
+
+    def _lay_out(self, rows):
+        """Make the output's memory (rows, C), column by column and without gaps: bits must not depend on earlier passes."""
+        if self._output is not None:
+            columns = self._output[: rows * self._columns].reshape(self._columns, rows)
+            self.a[self._last] = self.h[self._last] = self.z[self._last] = columns.T
 
     def part(self, rows):
         """The first rows of the same memory, as a workspace of its own."""
@@ -100,6 +109,7 @@ class Workspace:
         for name in "ahzd":
             setattr(part, name, {l: array[:rows] for l, array in getattr(self, name).items()})
         part.ones = self.ones[:rows]
+        part._lay_out(rows)
         return part
 
 

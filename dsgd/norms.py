@@ -11,7 +11,7 @@ from math import sqrt
 
 import numpy as np
 
-from dsgd.arrays import namespace, scratch
+from dsgd.arrays import namespace, scratch, to_host
 from dsgd.layout import BLOCK
 
 TOGETHER = 256  # segments, of up to 256 elements each, whose squares are in the cache at one time
@@ -132,7 +132,7 @@ class Norms:
 
     def norm(self, sums):
         """‖v‖, a Python float, of the sums of all segments."""
-        return sqrt(float(tree(sums)))
+        return sqrt(float(to_host(tree(sums))))
 
     def by_array(self, sums):
         """{name: Σ v² over that array}, Python floats, each the tree over the array's own segments."""

@@ -4,9 +4,11 @@ An objective has `samples` (n), `layout`, `labels`, `start(seed, dtype)`, `gradi
 A quadratic is a drop-in for the network: that is how convergence theory is tested.
 """
 
+from functools import partial
+
 import numpy as np
 
-from dsgd.arrays import rng
+from dsgd.arrays import address, fill, namespace, on_host, rng, take, to_host
 from dsgd.dropout import masks
 from dsgd.layers import LOSSES
 from dsgd.layout import Layout
@@ -33,11 +35,18 @@ class Supervised:
         self._weights = [a * b for a, b in zip(net.widths, net.widths[1:])]
         self._largest = None  # (batch, targets, workspace) for as many rows as a pass has had so far
         self._passes = {}  # rows -> the same for that many; a gradient is never interrupted, so ranks can share them
+        self._rows = {}  # rows -> their numbers on the device of the data
+        self.replay = None  # graph.Replay, where a step is captured
 
     @property
     def labels(self):
         """Class numbers (n,) of the training samples, None for a regression."""
-        return self.data.y.reshape(self.samples).astype(np.intp) if self.data.classes else None
+        return to_host(self.data.y).reshape(self.samples).astype(np.intp) if self.data.classes else None
+
+    def place(self, xp):
+        """Keep the samples on the device whose arrays xp makes; targets of the test part stay, they are compared here."""
+        moved = {part: xp.asarray(getattr(self.data, part)) for part in ("X", "y", "X_test")}
+        self.data = self.data._replace(**moved)
 
     def start(self, seed, dtype):
         """x_0 (n,)."""
@@ -53,15 +62,32 @@ class Supervised:
             self._passes[len(rows)] = self._arrays(len(rows))
         batch, targets, _ = self._passes[len(rows)]
         self.data.gather(rows, batch)
-        np.take(self.data.y, rows, axis=0, out=targets, mode="clip")
+        take(self.data.y, rows, out=targets)
         return batch, targets
+
+    def numbers(self, rows):
+        """`rows` (B,) on the device of the data, in memory that is kept for as many."""
+        if on_host(self.data.X):
+            return rows
+        if len(rows) not in self._rows:
+            self._rows[len(rows)] = namespace(self.data.X).empty(len(rows), dtype=rows.dtype)
+        fill(self._rows[len(rows)], rows)
+        return self._rows[len(rows)]
+
+    def inputs(self, rows):
+        """The features of the samples `rows`, (B, n_in), in memory of their own."""
+        return self.data.inputs(take(self.data.X, self.numbers(rows)))
+
+    def targets(self, rows):
+        """Their class numbers (B,), or values (B, n_out), in memory of their own."""
+        return take(self.data.y, self.numbers(rows))
 
     def _arrays(self, rows):
         """(batch, targets, workspace): the first rows of the largest.  Shards give parts of many sizes, which add up."""
         if self._largest is None or rows > len(self._largest[0]):
-            data = self.data
-            batch = np.empty((rows, data.X.shape[1]), data.dtype)
-            targets = np.empty((rows, *data.y.shape[1:]), data.y.dtype)
+            data, xp = self.data, namespace(self.data.X)
+            batch = xp.empty((rows, data.X.shape[1]), dtype=data.dtype)
+            targets = xp.empty((rows, *data.y.shape[1:]), dtype=data.y.dtype)
             self._largest = batch, targets, self.workspace(rows, batch, self.layers)
             self._passes.clear()
         batch, targets, work = self._largest
@@ -76,9 +102,20 @@ class Supervised:
 
         params, grads: views of θ and of where the gradient goes.  batch: sampling.Batch.
         """
-        X, y = self.draw(batch.rows)
-        work = self._passes[len(batch)][2]
-        z = self.forward(params, X, batch, work, self.layers)
+        if len(batch) not in self._passes:
+            self._passes[len(batch)] = self._arrays(len(batch))
+        rows, (X, _, work) = self.numbers(batch.rows), self._passes[len(batch)]
+        self._drop(batch, work, self.layers, X)
+        compute = partial(self._gradient, params, grads, rows, work, scale)
+        if self.replay is None:
+            return compute()
+        where = (address(next(iter(views.values()))) for views in (params, grads))
+        return self.replay((*where, address(X), len(batch), scale), compute)
+
+    def _gradient(self, params, grads, rows, work, scale):
+        """What a captured step holds: all of it on one device."""
+        X, y = self.draw(rows)
+        z = forward(self.net, params, X, work, self.layers)
         loss = self.loss(z, y, scale, z)
         self.backward(params, grads, z, work, self.layers)
         return loss
@@ -89,9 +126,13 @@ class Supervised:
 
     def forward(self, params, a, batch, work, layers):
         """The output of `layers` for their input a (B, n_in); which units it drops stays in `work`."""
-        if self.net.dropout:
-            work.masks = masks(self.net.dropout, self.seed, batch, self.net.widths, layers, a)
+        self._drop(batch, work, layers, a)
         return forward(self.net, params, a, work, layers)
+
+    def _drop(self, batch, work, layers, like):
+        """Draw which units are dropped; `like` has the dtype and the device of the activations."""
+        if self.net.dropout:
+            work.masks = masks(self.net.dropout, self.seed, batch, self.net.widths, layers, like, work.masks)
 
     def backward(self, params, grads, d, work, layers):
         """Gradients of `layers` from d (B, n_out); returns ∂loss/∂(their input)."""
@@ -104,7 +145,7 @@ class Supervised:
 
     def evaluate(self, x):
         """What parameters x are worth on the test part: see metrics.evaluate."""
-        return evaluate(self, x)
+        return evaluate(self, namespace(self.data.X).asarray(x))
 
     def describe(self):
         """What a prediction needs beside the parameters, for JSON."""
@@ -116,7 +157,7 @@ class Supervised:
 
     def classify(self, x):
         """How parameters x take each class of the test part: see metrics.classify; {} for a regression."""
-        return classify(self, x) if self.data.classes else {}
+        return classify(self, namespace(self.data.X).asarray(x)) if self.data.classes else {}
 
 
 def _column(y, dtype):

@@ -12,8 +12,9 @@ from dsgd.checkpoint import digest
 from dsgd.config import Config
 from dsgd.controllers import make_controller
 from dsgd.data import load
+from dsgd.device import open_device, settle
 from dsgd.errors import UsageError
-from dsgd.faults import read_faults
+from dsgd.faults import NETWORK, read_faults
 from dsgd.follow import read_replayed
 from dsgd.mlp import MLP
 from dsgd.network import NETWORKS, read_network
@@ -54,6 +55,7 @@ def prepare(config, backend, objective=None, controller=None):
     faults.refuse(backend.size, backend.virtual)
     if os.environ.get(RESTARTS, "0") != "0":
         faults = faults.after_restart()
+    xp, room = open_device(config.device, backend.process), None
     data = "objective"
     if objective is None:
         objective, data = network(config)
@@ -67,6 +69,7 @@ def prepare(config, backend, objective=None, controller=None):
             f"--algorithm {config.algorithm}: under MPI a gradient is not abandoned once it has begun, only in the simulator; "
             "leave cancel=true out"
         )
+    check_processes(config, roles, faults, backend)
     model = algorithm.model and algorithm.model(len(roles.workers), **options)
     alone = model and not model.averages and roles.owners_step  # what each server updates is its part of one push
     if alone and len(roles.owners) > 1 and is_layerwise(config.optimizer):
@@ -84,6 +87,15 @@ def prepare(config, backend, objective=None, controller=None):
         workers=len(roles.workers),
     )
     config = replace(config, compute=calibrate(config.compute, objective, sampler, config.seed, config.dtype))
+    if xp is not np:
+        if algorithm.model:
+            raise UsageError(
+                f"--device gpu: the servers of {name} look into what they receive, on the CPU; use a synchronous algorithm "
+                "without them, such as data-parallel, or leave --device gpu out"
+            )
+        room = settle(
+            xp, objective, len(roles.workers), config.batch_size, backend.size // backend.processes, config.dtype
+        )
     identity = config.identity() | {"controller": controlled}
     steps = config.steps or config.epochs * sampler.steps_per_epoch
     for what, count in (("the run has", steps), ("--checkpoint-every is", config.checkpoint_every)):
@@ -114,9 +126,17 @@ def prepare(config, backend, objective=None, controller=None):
         virtual=backend.virtual,
         faults=faults,
         controller=controller and (controlled, controller),
+        xp=xp,
+        room=room,
         network=read_network(config.network, config.seed),
         timing=make_timing(config.compute, config.seed, len(roles.workers)),
-        manifest={"config": identity, "ranks": backend.size, "data": data, "versions": versions()}
+        manifest={
+            "config": identity,
+            "ranks": backend.size,
+            "data": data,
+            "versions": versions(),
+            "device": config.device,
+        }
         | clock_files(config)
         | spans,
     )
@@ -129,9 +149,10 @@ def is_layerwise(optimizer):
 
 def check_backend(config, backend):
     """Refuse flags that this backend cannot follow."""
-    if config.simulate and not backend.virtual:
+    if backend.virtual and backend.size < backend.processes:
         raise UsageError(
-            "--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun"
+            f"--simulate {backend.size} on {backend.processes} processes leaves some without a rank; start it with "
+            f"mpirun -n {backend.size} at most"
         )
     for name in ("compute", "network"):
         spec, default = getattr(config, name), Config.__dataclass_fields__[name].default
@@ -146,6 +167,24 @@ def check_backend(config, backend):
         raise UsageError(
             "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
         )
+
+
+def check_processes(config, roles, faults, backend):
+    """Refuse what one process has to simulate alone."""
+    if not backend.virtual or backend.processes == 1:
+        return
+    kinds = [fault.kind for fault in faults.of(*NETWORK)]
+    alone = {
+        f"--faults {kinds and kinds[0]}": bool(kinds),
+        f"--algorithm {config.algorithm}, which is asynchronous,": not roles.synchronous,
+        f"--device {config.device}": config.device != "cpu",
+    }
+    for what, found in alone.items():
+        if found:
+            raise UsageError(
+                f"{what} cannot be simulated by {backend.processes} processes together; start it without mpirun: "
+                f"python -m dsgd.train --simulate {backend.size} ..."
+            )
 
 
 def clock_files(config):
@@ -203,6 +242,7 @@ def facts(job):
         "check_replicas": job.config.check_replicas,
         "output": bool(job.config.output),
         "timeout": job.config.timeout,
+        "device": job.config.device,
         "debug collectives": job.config.debug_collectives,
         "replayed order": job.replayed and digest(np.frombuffer(text(job.replayed[1]).encode(), np.uint8)),
         "dsgd": dsgd.__version__,

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dsgd.arrays import to_host
 from dsgd.checkpoint import NAME, save
+from dsgd.device import explained
 from dsgd.errors import NonFiniteGradient, ReplicasDiffer
 from dsgd.local import Local
 from dsgd.norms import Norms
@@ -18,6 +20,7 @@ from dsgd.replicas import differences, hashes
 from dsgd.schedules import make_schedule
 from dsgd.snapshot import hand_in, join, take_out
 from dsgd.specs import build
+from dsgd.staging import Staged
 from dsgd.state import ALONE, State
 from dsgd.strike import Killed, Strikes
 from dsgd.update import Update
@@ -46,6 +49,8 @@ class Job(NamedTuple):
     replayed: tuple | None = None  # (header, entries) of the log whose order is followed
     order: object = None  # order.Order, rank 0's
     controller: tuple | None = None  # (name, function)
+    xp: object = np  # whose arrays the run computes on: see device.py
+    room: object = None  # device.Room, on a card
 
 
 class Rank:
@@ -56,6 +61,8 @@ class Rank:
     """
 
     def __init__(self, job, comm, observer):
+        if job.xp is not np:
+            comm = Staged(comm, job.xp)
         self.job, self.comm, self.observer = job, comm, observer
         spare = job.roles.spare and comm.worker is not None
         self.strikes = Strikes(job.faults, comm.rank, job.virtual, spare)
@@ -87,7 +94,7 @@ class Rank:
         if job.restored:
             take_out(self, *job.restored)
         else:
-            self.state = State(*self.share_of(job.objective.start(config.seed, comm.dtype)))
+            self.state = State(*self.share_of(job.xp.asarray(job.objective.start(config.seed, comm.dtype))))
         self.recorder = job.recorder if comm.rank == 0 else None
 
     def _make_update(self, norms, all_norms=None):
@@ -102,7 +109,8 @@ class Rank:
 
     def run(self):
         """Drive the algorithm to its end; returns on rank 0 {"x": (n,), "ranks": [...], ...}, None elsewhere."""
-        with np.errstate(over="ignore", invalid="ignore"):  # a gradient that is not finite is found and named below
+        explain = explained(self.job.xp, self.job.room, lambda: f"rank {self.comm.rank}, step {self.state.t + 1}")
+        with explain, np.errstate(over="ignore", invalid="ignore"):  # a gradient that is not finite is named below
             return self._run()
 
     def _run(self):
@@ -180,6 +188,7 @@ class Rank:
         if self.together and not self.job.roles.synchronous:
             return None  # the owners have seen different pushes last
         sums, self.update.sums = self.update.sums, None
+        sums = sums if sums is None else to_host(sums)
         if self.together:
             parts = self._gather(np.zeros(0) if sums is None or not self.owner else sums)
             sums = np.concatenate([parts[rank] for rank, _, _ in self.job.roles.owners]) if parts else None
@@ -190,7 +199,7 @@ class Rank:
     def _check_replicas(self):
         """Raise on every rank if a worker's x is not that of the others."""
         layout, workers = self.job.objective.layout, self.job.roles.workers
-        mine = hashes(layout, self.state.x) if self.comm.worker is not None else np.zeros(0, np.uint8)
+        mine = hashes(layout, to_host(self.state.x)) if self.comm.worker is not None else np.zeros(0, np.uint8)
         found = differences(layout, self.observer.allgather(mine), workers, self.state.t)
         if found:
             raise self._agreed(found, ReplicasDiffer)
@@ -199,7 +208,7 @@ class Rank:
         """The error of a non-finite gradient, with rank and layer, the same on every rank."""
         if not self.job.roles.synchronous:
             return error
-        mine = np.array(self.local.fault or (0, 0, 0), np.int64)
+        mine = np.array(self.local.find_fault() or (0, 0, 0), np.int64)
         for rank, fault in enumerate(self.observer.allgather(mine.view(np.uint8))):
             fault = fault.view(np.int64)
             if fault[2]:
@@ -220,7 +229,8 @@ class Rank:
 
     def _whole(self):
         """x (n,) on rank 0, put together from its owners."""
-        parts = self._gather(self.state.x if self.owner else self.state.x[:0])
+        x = self.state.x if self.owner else self.state.x[:0]
+        parts = self._gather(to_host(x))
         return np.concatenate([parts[rank] for rank, _, _ in self.job.roles.owners]) if parts else None
 
     def _save(self, last):
@@ -246,7 +256,7 @@ class Rank:
         counted = [self.comm.sent.messages, self.comm.sent.bytes, self.local.computed, os.getpid(), self.comm.clock()]
         ranks = self._gather(np.array(counted, np.float64).view(np.uint8))
         logs = self._logs() if self.job.config.trace else None
-        broken = np.array([not np.isfinite(self.state.x).all()], np.float64)
+        broken = np.array([not np.isfinite(to_host(self.state.x)).all()], np.float64)
         if self.observer.without(self.state.lost).allreduce(broken)[0]:
             raise self._agreed(
                 f"step {self.state.t}: the last update made parameters that are not finite; use a smaller --lr"
@@ -264,7 +274,7 @@ class Rank:
         ranks = {rank: numbers.view(np.float64) for rank, numbers in ranks.items()}
         clock = max(numbers[4] for numbers in ranks.values())
         return {
-            "x": np.array(x),
+            "x": np.array(to_host(x)),
             "ranks": ranks,
             "step": self.state.t,
             "clock": float(clock),

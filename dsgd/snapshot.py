@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 
+from dsgd.arrays import to_host
 from dsgd.state import State
 
 
@@ -16,7 +17,7 @@ def hand_in(rank):
         kept["x"] = rank.state.x
         kept |= {f"optimizer/{name}": array for name, array in rank.update.slots.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, **kept)
+    np.savez(buffer, **{name: to_host(array) for name, array in kept.items()})
     return np.frombuffer(buffer.getbuffer(), np.uint8)
 
 
@@ -51,8 +52,8 @@ def take_out(rank, arrays, manifest):
     What only one rank had means nothing to another number of them and is left out; the last rank takes over what ranks
     that are there no more have counted, so that totals stay right.
     """
-    comm, lo, hi = rank.comm, rank.lo, rank.hi
-    rank.state = State(*rank.share_of(arrays["x"]))
+    comm, lo, hi, xp = rank.comm, rank.lo, rank.hi, rank.job.xp
+    rank.state = State(*rank.share_of(xp.asarray(arrays["x"])))
     rank.state.t = manifest["step"]
     before, prefix = manifest["ranks"], f"{comm.rank}/own/"
     if before == comm.size:
@@ -63,7 +64,7 @@ def take_out(rank, arrays, manifest):
     for name, array in arrays.items():
         if name.startswith("optimizer/"):
             whole = array.shape == (rank.job.objective.layout.size,) and array.dtype == comm.dtype
-            slots[name.removeprefix("optimizer/")] = (array[lo:hi] if whole else array).copy()
+            slots[name.removeprefix("optimizer/")] = xp.asarray(array[lo:hi].copy()) if whole else array.copy()
     rank.update.slots = slots
     counters = np.zeros(3, np.int64)
     for old in range(before):

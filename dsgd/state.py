@@ -6,8 +6,7 @@ and everything that all ranks must agree on.
 
 from collections import deque
 
-import numpy as np
-
+from dsgd.arrays import namespace
 from dsgd.errors import NonFiniteGradient
 
 # samples seen, Σ loss over them, workers whose gradient or loss is not finite, wishes to stop
@@ -28,7 +27,7 @@ class State:
     """
 
     def __init__(self, x, start=None):
-        self.packet = np.empty(HEAD + len(x), x.dtype)
+        self.packet = namespace(x).empty(HEAD + len(x), dtype=x.dtype)
         self.packet[:HEAD] = 0
         self.x = self.packet[HEAD:]
         self.x[:] = x

@@ -13,6 +13,7 @@ from dsgd.mpi.clock import common_clock
 from dsgd.mpi.comm import MPIComm
 from dsgd.mpi.debug import CheckedComm
 from dsgd.mpi.late import LateComm
+from dsgd.mpi.link import Link
 from dsgd.mpi.shared import SharedComm
 from dsgd.mpi.waiting import crowded
 from dsgd.mpi.watchdog import Watchdog
@@ -28,7 +29,8 @@ class MPIBackend:
     def __init__(self):
         self._world = MPI.COMM_WORLD
         self.size = self.processes = self._world.size
-        self.main = self._world.rank == 0
+        self.process = self._world.rank
+        self.main = self.process == 0
         self._crowded = crowded(self._world)
         self._comm = MPIComm(self._world.Dup(), crowded=self._crowded)
 
@@ -83,6 +85,10 @@ class MPIBackend:
             buffer[:] = np.frombuffer(data, np.uint8)
         return self._comm.bcast(buffer).tobytes()
 
+    def link(self):
+        """What joins processes that share out simulated ranks."""
+        return Link(self._world.Dup(), self._crowded)
+
     def close(self):
         """Give the communicator back; every rank calls this."""
         self._comm.free()
@@ -92,7 +98,7 @@ class MPIBackend:
 
         packet: elements of what all ranks sum in the written order, step by step; 0 if they sum otherwise
         """
-        window = open_window(self._world, packet, dtype, self._crowded) if packet and self.size > 1 else None
+        window = open_window(self._world, packet, dtype, self._crowded) if packet else None
         kind = communicator(faults, self._world.rank, debug, trace, SharedComm if window else MPIComm)
         comm = kind(self._world.Dup(), roles, dtype, reduction, crowded=self._crowded)
         if window:

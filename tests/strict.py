@@ -1,7 +1,7 @@
 """A strict array type: NumPy underneath, but only what the numeric modules promise to need, and no way back to the host.
 
 It stands in for a GPU array.  What passes on it uses the functions of its own namespace on its own arrays, converts
-nothing implicitly and iterates over nothing; `to_host` is the one way out, and it is counted.
+nothing implicitly and iterates over nothing; `get` is the one way out, and it is counted.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 FUNCTIONS = (
     "add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum", "greater", "where", "exp", "log", "log1p", "tanh",
     "sqrt", "negative", "absolute", "sign", "sum", "max", "take", "arange", "empty", "ones", "zeros",
-    "zeros_like", "concatenate",
+    "zeros_like", "concatenate", "isfinite", "all", "logical_and", "logical_not",
 )  # fmt: skip
 
 
@@ -17,8 +17,8 @@ def inside(value):
     """The NumPy array in a strict one; Python numbers, shapes and dtypes pass, host arrays do not."""
     if isinstance(value, (np.ndarray, np.generic)):
         raise TypeError(f"a host array (shape {value.shape}) among device arrays")
-    if isinstance(value, tuple):
-        return tuple(inside(item) for item in value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(inside(item) for item in value)
     return value.array if isinstance(value, StrictArray) else value
 
 
@@ -42,7 +42,15 @@ class Namespace:
 for _name in FUNCTIONS:
     setattr(Namespace, _name, staticmethod(strict(getattr(np, _name))))
 Namespace.add.reduceat = strict(np.add.reduceat)
-Namespace.asarray = staticmethod(lambda array: StrictArray(np.array(array)))  # the explicit way in from the host
+
+
+def _asarray(array):
+    """The explicit way in from the host."""
+    assert not StrictArray.sealed
+    return array if isinstance(array, StrictArray) else StrictArray(np.array(array))
+
+
+Namespace.asarray = staticmethod(_asarray)
 
 
 def _refuse(self, *arguments, **options):
@@ -61,6 +69,8 @@ class StrictArray:
     """Shape, dtype, views, assignment and arithmetic with its own kind and with Python numbers; nothing else."""
 
     transfers = 0  # explicit copies to the host, of all arrays
+    copied = []  # how many elements each of them had
+    sealed = False  # whether a step is captured, in which nothing may pass to the host or come from it
 
     def __init__(self, array):
         self.array = np.asarray(array)
@@ -68,9 +78,38 @@ class StrictArray:
     shape, dtype = property(lambda self: self.array.shape), property(lambda self: self.array.dtype)
     size, T = property(lambda self: self.array.size), property(lambda self: StrictArray(self.array.T))
 
-    def to_host(self):
+    ndim, nbytes = property(lambda self: self.array.ndim), property(lambda self: self.array.nbytes)
+    itemsize, strides = property(lambda self: self.array.itemsize), property(lambda self: self.array.strides)
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"data": (self.array.ctypes.data, False), "shape": self.shape, "typestr": self.dtype.str, "version": 3}
+
+    def get(self, out=None):
+        """A copy on the host, as CuPy has it."""
+        assert not StrictArray.sealed
         StrictArray.transfers += 1
-        return self.array.copy()
+        StrictArray.copied.append(self.size)
+        if out is None:
+            return self.array.copy()
+        assert type(out) is np.ndarray and (out.shape, out.dtype) == (self.shape, self.dtype)
+        out[:] = self.array
+        return out
+
+    def set(self, values):
+        """This array ← values of the host's, as CuPy has it."""
+        assert (
+            not StrictArray.sealed
+            and type(values) is np.ndarray
+            and (values.shape, values.dtype) == (self.shape, self.dtype)
+        )
+        self.array[:] = values
+
+    def tolist(self):
+        return self.get().tolist()
+
+    def copy(self):
+        return StrictArray(self.array.copy())
 
     def reshape(self, *shape):
         view = self.array.reshape(*shape)
@@ -131,5 +170,5 @@ def same_bits(plain, device):
             same_bits(ours, theirs)
     elif plain is not None:
         assert isinstance(device, StrictArray), f"{type(device)} is not a device array"
-        ours, theirs = np.asarray(plain), device.to_host()
+        ours, theirs = np.asarray(plain), device.get()
         assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes())

@@ -22,7 +22,7 @@ MODULES = {
 # The table.  A name stands for the module and all that is in it; "stdlib" for the standard library.
 MAY_IMPORT_ONLY = {
     "dsgd.algorithms": "dsgd.algorithms dsgd.comm dsgd.collectives dsgd.errors dsgd.layout dsgd.mlp dsgd.specs dsgd.state numpy typing math functools collections",
-    "dsgd.arrays": "numpy threading hashlib cupy",
+    "dsgd.arrays": "numpy threading contextlib hashlib cupy",
     "dsgd.layout": "math",
     "dsgd.layers": "dsgd.arrays math typing",
     "dsgd.mlp": "dsgd.arrays dsgd.layers dsgd.layout dsgd.specs numpy math typing copy",
@@ -31,7 +31,7 @@ MAY_IMPORT_ONLY = {
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",
     "dsgd.simulator": "dsgd.simulator dsgd.arrays dsgd.comm dsgd.collectives dsgd.costs dsgd.errors dsgd.faults dsgd.network dsgd.pool dsgd.timing dsgd.traced numpy greenlet stdlib",
-    "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool dsgd.traced numpy mpi4py cupy stdlib",
+    "dsgd.mpi": "dsgd.mpi dsgd.arrays dsgd.comm dsgd.collectives dsgd.command dsgd.costs dsgd.errors dsgd.pool dsgd.traced numpy mpi4py stdlib",
 }
 MAY_NOT_IMPORT = {
     **dict.fromkeys(("dsgd.mlp", "dsgd.layers", "dsgd.layout", "dsgd.arrays"), "dsgd.comm dsgd.collectives dsgd.costs"),
@@ -43,7 +43,7 @@ IMPORTED_ONLY_BY = {
     "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",
-    "cupy": "dsgd.arrays dsgd.mpi.comm",
+    "cupy": "dsgd.arrays dsgd.device",
     "mlxtend": "dsgd.data.named",
 }
 BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.command", "dsgd.mpi", "dsgd.mpi.launch", "dsgd.mpi.segments")

@@ -33,29 +33,18 @@ def test_bytes_give_the_bits_of_data_that_were_scaled_first(specs, dtype):
         data = load(spec, seed=0, dtype=dtype)
         assert data.X.dtype == data.X_test.dtype == np.uint8 and data.dtype == dtype
         assert data.digest() == scaled(data).digest(), "a run of earlier data would not go on"
-        for algorithm, ranks in (("data-parallel", 2), ("model-parallel", 2)):
-            one, other = (train(part, algorithm, ranks, dtype) for part in (data, scaled(data)))
+        net = MLP((data.X.shape[1], 7, data.classes))
+        objectives = [Supervised(net, part, loss="cross-entropy") for part in (data, scaled(data))]
+        for algorithm in ("data-parallel", "model-parallel"):
+            flags = dict(algorithm=algorithm, simulate=2, dtype=dtype, epochs=1, batch_size=8, lr=0.1, quiet=True)
+            one, other = (dsgd.run(objective=objective, **flags) for objective in objectives)
             assert one.params.tobytes() == other.params.tobytes(), (spec, algorithm)
             assert worth(one) == worth(other)
+        assert objectives[0].classify(one.params) == objectives[1].classify(one.params)
 
 
 def worth(result):
     return [{key: row[key] for key in ("train_loss", "test_loss", "test_accuracy")} for row in result.records]
-
-
-def train(data, algorithm, ranks, dtype):
-    net = MLP((data.X.shape[1], 7, data.classes))
-    objective = Supervised(net, data, loss="cross-entropy")
-    return dsgd.run(
-        objective=objective,
-        algorithm=algorithm,
-        simulate=ranks,
-        dtype=dtype,
-        epochs=1,
-        batch_size=8,
-        lr=0.1,
-        quiet=True,
-    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -181,7 +181,6 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         ("--dtype float16", "unknown dtype 'float16'; did you mean"),
         ("--reduction tre", "did you mean 'tree'?"),
         ("--device tpu", "unknown device 'tpu'"),
-        ("--device gpu", "--device gpu is not there yet"),
         ("--optimizer adan", "unknown optimizer 'adan'; did you mean 'adam'?"),
         ("--optimizer sgd:momentun=0.9", "did you mean 'momentum'?"),
         ("--optimizer sgd:momentum=1", "momentum=1.0 is not in [0, 1)"),

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from launching import TRAIN, Job, each, mpirun, python, script
 
-from dsgd.config import Config
-from dsgd.errors import UsageError
 from dsgd.records import read_records
 
 TINY = ["--data", "teacher:samples=120,features=6,hidden=4,classes=3", "--hidden", "8", "--steps", "6"]
@@ -110,13 +108,3 @@ def test_another_dsgd_on_a_rank_is_refused(tmp_path):
     assert ended.code == 2 and len(ended.lines) == 1, ended
     assert ended.lines[0].startswith("dsgd: rank 1 differs: dsgd '0.0.1' (rank 0: '"), ended
     assert not (tmp_path / "runs").exists()
-
-
-# --- no GPU
-
-
-@pytest.mark.fault("G1", "`--device gpu` where there is none", "one line that says how to train on the CPU, code 2")
-def test_a_gpu_that_is_not_there_is_refused():
-    with pytest.raises(UsageError, match="--device gpu is not there yet; leave it out to train on the CPU") as error:
-        Config(device="gpu")
-    assert error.value.code == 2

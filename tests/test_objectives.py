@@ -65,6 +65,18 @@ def test_the_parts_of_a_batch_add_up(loss, borders):
     np.testing.assert_allclose(sum(g for _, g in parts), expected[1], rtol=1e-12, atol=1e-14)
 
 
+def test_the_bits_of_a_gradient_do_not_depend_on_the_passes_before_it():
+    """Parts of all sizes use one memory, whose first rows they are; a resumed run has had other passes."""
+    made = data("cross-entropy")
+    made = made._replace(X=made.X.astype("float32"))
+    used, *fresh = (Supervised(MLP((FEATURES, 40, 33, 3)), made, loss="cross-entropy") for _ in range(N))
+    x = used.start(0, "float32")
+    gradient(used, x, Batch(np.arange(N), 0))
+    for rows, other in enumerate(fresh, start=1):
+        (loss, g), (expected, alone) = (gradient(objective, x, some(rows)) for objective in (used, other))
+        assert loss == expected and g.tobytes() == alone.tobytes(), rows
+
+
 # --- penalties, which the update adds to the averaged gradient
 
 PENALTIES = [{"l1": 0.03}, {"l2": 0.2}, {"l1": 0.03, "l2": 0.2}]

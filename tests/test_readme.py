@@ -91,20 +91,20 @@ def test_every_algorithm_has_its_row():
     assert rows == list(ALGORITHMS)
 
 
-def test_the_tables_are_those_of_the_registries():
+def test_the_tables_are_those_of_the_registries_and_of_the_results():
     """python docs/tables.py writes them."""
+    code = "import json, tables; print(json.dumps([tables.filled(page.read_text('utf-8')) for page in tables.PAGES]))"
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import tables; print(tables.filled(tables.README.read_text(encoding='utf-8')), end='')",
-        ],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'docs'}", "PYTHONIOENCODING": "utf-8"},
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'docs'}"},
         capture_output=True,
-        encoding="utf-8",
+        text=True,
     )
-    assert done.stdout == README, done.stderr
+    assert not done.returncode, done.stderr
+    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert json.loads(done.stdout) == [README, architecture]
     assert README.count("<!-- end -->") == 10 and "| `adamw` |" in README
+    assert architecture.count("<!-- end -->") == 2 and "| finite check" in architecture
 
 
 def test_the_files_that_the_readme_names_exist():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dsgd.arrays import rng
+from dsgd.arrays import namespace, rng, take
 from dsgd.data.labels import TARGETS, class_numbers, classes_of, finite, is_class
 from dsgd.errors import DataError, UsageError
 from dsgd.specs import choose
@@ -44,15 +44,15 @@ class Dataset(NamedTuple):
 
     def inputs(self, X):
         """Rows of X or X_test, (B, features), as the network takes them: of `dtype`."""
-        return X if self.unit is None else np.multiply(X, self.unit)
+        return X if self.unit is None else namespace(X).multiply(X, float(self.unit), dtype=self.dtype)
 
     def gather(self, rows, out):
         """inputs(X[rows]) in `out` (B, features).  A byte is read where a float32 would take four."""
         if self.unit is None:
-            np.take(self.X, rows, axis=0, out=out, mode="clip")  # clip: rows are valid, and NumPy then skips a copy
+            take(self.X, rows, out)
         else:
-            out[:] = np.take(self.X, rows, axis=0, mode="clip")
-            np.multiply(out, self.unit, out=out)
+            out[:] = take(self.X, rows)
+            namespace(out).multiply(out, float(self.unit), out=out)
 
     def digest(self):
         """sha256 over all four arrays, as the network takes them: what the ranks of a run must have in common."""

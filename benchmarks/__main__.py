@@ -27,6 +27,7 @@ SPEED = (
     "simulator",
     "guards",
     "waiting",
+    "gpu",
 )
 TRAINING = ("replay", "controllers", "seeds", "fashion", "consistency")
 

@@ -38,9 +38,11 @@ def data(n):
 class HotBatch(Supervised):
     """Its batch is always the same and stays in the cache, as the floor's does; what draws cost is in `epoch`."""
 
+    drawn = False
+
     def draw(self, rows):
-        if not self._passes:
-            super().draw(rows)
+        if not self.drawn:
+            self.drawn = bool(super().draw(rows))
         return self._passes[len(rows)][:2]
 
 

@@ -40,10 +40,38 @@ def _subtree(add, parts, first, last, spare, depth, out):
     """The sum of parts[first:last]: left half (a power of two) + right half, written to `out`; a leaf is itself."""
     if last - first == 1:
         return parts[first]
-    half = 1 << (last - first - 1).bit_length() - 1
-    left = _subtree(add, parts, first, first + half, spare, depth, out)
-    right = _subtree(add, parts, first + half, last, spare, depth + 1, spare[depth])
+    middle = _middle(first, last)
+    left = _subtree(add, parts, first, middle, spare, depth, out)
+    right = _subtree(add, parts, middle, last, spare, depth + 1, spare[depth])
     return add(left, right, out=out)
+
+
+def _middle(first, last):
+    """Where the subtree over first … last − 1 is halved."""
+    return first + (1 << (last - first - 1).bit_length() - 1)
+
+
+def subtrees(some, first, last):
+    """[(first, last)] of the largest subtrees of first … last − 1 whose workers are all among `some`, in order."""
+    if all(worker in some for worker in range(first, last)):
+        return [(first, last)]
+    if last - first == 1:
+        return []
+    middle = _middle(first, last)
+    return subtrees(some, first, middle) + subtrees(some, middle, last)
+
+
+def join(sums, first, last, empty):
+    """The sum over first … last − 1, as tree_sum has it, from those of subtrees that make it up.
+
+    Args:
+        sums: {(first, last): (n,)}.  empty: a function that gives an array (n,) for each addition.
+    """
+    if (first, last) in sums:
+        return sums[first, last]
+    middle = _middle(first, last)
+    left, right = join(sums, first, middle, empty), join(sums, middle, last, empty)
+    return namespace(left).add(left, right, out=empty())
 
 
 def tree_steps(rank, size):

@@ -14,7 +14,7 @@ from dsgd.controllers import make_controller
 from dsgd.data import load
 from dsgd.device import open_device, settle
 from dsgd.errors import UsageError
-from dsgd.faults import read_faults
+from dsgd.faults import NETWORK, read_faults
 from dsgd.follow import read_replayed
 from dsgd.mlp import MLP
 from dsgd.network import NETWORKS, read_network
@@ -69,6 +69,7 @@ def prepare(config, backend, objective=None, controller=None):
             f"--algorithm {config.algorithm}: under MPI a gradient is not abandoned once it has begun, only in the simulator; "
             "leave cancel=true out"
         )
+    check_processes(config, roles, faults, backend)
     model = algorithm.model and algorithm.model(len(roles.workers), **options)
     alone = model and not model.averages and roles.owners_step  # what each server updates is its part of one push
     if alone and len(roles.owners) > 1 and is_layerwise(config.optimizer):
@@ -148,9 +149,10 @@ def is_layerwise(optimizer):
 
 def check_backend(config, backend):
     """Refuse flags that this backend cannot follow."""
-    if config.simulate and not backend.virtual:
+    if backend.virtual and backend.size < backend.processes:
         raise UsageError(
-            "--simulate under mpirun would share ranks out over processes, which is not there yet; start it without mpirun"
+            f"--simulate {backend.size} on {backend.processes} processes leaves some without a rank; start it with "
+            f"mpirun -n {backend.size} at most"
         )
     for name in ("compute", "network"):
         spec, default = getattr(config, name), Config.__dataclass_fields__[name].default
@@ -165,6 +167,24 @@ def check_backend(config, backend):
         raise UsageError(
             "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
         )
+
+
+def check_processes(config, roles, faults, backend):
+    """Refuse what one process has to simulate alone."""
+    if not backend.virtual or backend.processes == 1:
+        return
+    kinds = [fault.kind for fault in faults.of(*NETWORK)]
+    alone = {
+        f"--faults {kinds and kinds[0]}": bool(kinds),
+        f"--algorithm {config.algorithm}, which is asynchronous,": not roles.synchronous,
+        f"--device {config.device}": config.device != "cpu",
+    }
+    for what, found in alone.items():
+        if found:
+            raise UsageError(
+                f"{what} cannot be simulated by {backend.processes} processes together; start it without mpirun: "
+                f"python -m dsgd.train --simulate {backend.size} ..."
+            )
 
 
 def clock_files(config):

@@ -48,7 +48,16 @@ class Result:
 
 
 def open_backend(name, config, world):
-    """The backend of a run, by name.  Under MPI, start a script by `mpirun -n 4 python -m mpi4py SCRIPT`."""
+    """The backend of a run, by name, or the one given, whose processes share out the ranks if they are simulated.
+
+    Under MPI, start a script by `mpirun -n 4 python -m mpi4py SCRIPT`.
+    """
+    if name is not None and not isinstance(name, str):
+        if not config.simulate or name.virtual:
+            return name
+        from dsgd.simulator.backend import SharedSimulator
+
+        return SharedSimulator(config.simulate, name, **(world or {}))
     if name == "mpi":
         try:
             from dsgd.mpi.backend import MPIBackend
@@ -57,7 +66,7 @@ def open_backend(name, config, world):
                 f"no MPI here ({error}); pip install 'dsgd[mpich]', or leave backend out to simulate"
             ) from None
 
-        return MPIBackend()
+        return open_backend(MPIBackend(), config, world)
     if name is not None:
         raise UsageError(f"unknown backend {name!r}: it is 'mpi', or left out for the simulator")
     from dsgd.simulator.backend import SimulatorBackend
@@ -91,7 +100,7 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
         flags = settings(flags["replay"], launched=backend is not None) | flags
     config = make(asdict(config or Config()) | flags) if flags or not config else config
     own_backend = backend is None or isinstance(backend, str)
-    backend = open_backend(backend, config, world) if own_backend else backend
+    backend = open_backend(backend, config, world)
     with threadpool_limits(limits=config.threads, user_api="blas"):
         with backend.watch(config.timeout):
             job = backend.agree(lambda: prepare(config, backend, objective, controller))

@@ -29,7 +29,7 @@ def main(argv, backend=None):
         if first:
             print(to_toml(config))
         return 0
-    config = config.settle(backend.size if backend else max(1, config.simulate))
+    config = config.settle(config.simulate or (backend.size if backend else 1))
     if not config.output and not config.resume:
         config = replace(config, output=f"runs/*-{config.algorithm.partition(':')[0]}")  # * becomes a number
     wish, restore_signals = [], lambda: None

@@ -13,6 +13,7 @@ from dsgd.mpi.clock import common_clock
 from dsgd.mpi.comm import MPIComm
 from dsgd.mpi.debug import CheckedComm
 from dsgd.mpi.late import LateComm
+from dsgd.mpi.link import Link
 from dsgd.mpi.shared import SharedComm
 from dsgd.mpi.waiting import crowded
 from dsgd.mpi.watchdog import Watchdog
@@ -83,6 +84,10 @@ class MPIBackend:
         if self.main:
             buffer[:] = np.frombuffer(data, np.uint8)
         return self._comm.bcast(buffer).tobytes()
+
+    def link(self):
+        """What joins processes that share out simulated ranks."""
+        return Link(self._world.Dup(), self._crowded)
 
     def close(self):
         """Give the communicator back; every rank calls this."""

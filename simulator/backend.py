@@ -45,3 +45,24 @@ class SimulatorBackend:
         facts |= dict(network=network, timing=timing, timeline=trace)
         self.world = World(self.size, **facts | self._options)
         return self.world.run(lambda rank: main(self.world.comm(rank), self.world.observer(rank)))[0]
+
+
+class SharedSimulator(SimulatorBackend):
+    """The processes of another backend share out the ranks.  What all of them must agree on, they agree on as ever.
+
+    Args:
+        host: the other backend.
+    """
+
+    def __init__(self, size, host, **options):
+        super().__init__(size, **options)
+        self.host, self.processes, self.process, self.main = host, host.processes, host.process, host.main
+        self.agree, self.handshake, self.share = host.agree, host.handshake, host.share
+        self.watch, self.close = host.watch, host.close
+
+    def run(self, main, **facts):
+        link = self.host.link()
+        self._options["link"] = link
+        result = super().run(main, **facts)
+        link.free()
+        return result

@@ -7,11 +7,11 @@ from hashlib import blake2b
 import numpy as np
 
 from dsgd.collectives import REDUCTIONS
-from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Message, Roles, own_slice, require
+from dsgd.comm import ANY_SOURCE, ANY_TAG, Header, Roles, own_slice, require
 from dsgd.costs import Sent, traffic
 from dsgd.errors import PeerError
-from dsgd.simulator.effects import BufferChanged, Collective, Compute, Deliver, Receive, Send
-from dsgd.simulator.mailbox import Channel, Envelope, SimRequest
+from dsgd.simulator.effects import BufferChanged, Collective, Compute, Receive, Send
+from dsgd.simulator.mailbox import Envelope, SimRequest
 
 
 # A rank sends and receives the same sizes again and again, and an effect is but a value.
@@ -63,10 +63,12 @@ class SimComm:
         done = kernel.now + self._slowness * part * seconds
         if unless:
             return self._compute_unless(unless, work, effect, done)
-        if not kernel.advance(done):  # others have something to do meanwhile
-            kernel.at(done, world.tasks[self.world_rank].resume, None)
-            world.suspend(self.world_rank, effect)
-        return work()
+        if kernel.advance(done):  # nobody has anything to do meanwhile
+            return work()
+        early = world.processes and work()  # at once: processes that share out the ranks then compute side by side
+        kernel.at(done, world.tasks[self.world_rank].resume, None)
+        world.suspend(self.world_rank, effect)
+        return early if world.processes else work()
 
     def _compute_unless(self, request, work, effect, done):
         """Whichever comes first: the end of the work, or the message of the request."""
@@ -88,13 +90,9 @@ class SimComm:
         self.sent.add(1, nbytes)
         if world.trace is not None:
             world.note(effect)
-        if nbytes <= world.network.eager_limit:
-            envelope = Envelope(self, effect, world.pool.share(x), header, channel, True)
-            channel.send(nbytes, self._arrive, envelope)
-        else:  # an envelope goes ahead, which needs no card
-            envelope = Envelope(self, effect, x, header, channel, False)
-            world.kernel.at(world.kernel.now + channel.latency, self._arrive, envelope)
-        channel.under_way.append(envelope)
+        eager = nbytes <= world.network.eager_limit
+        envelope = Envelope(self, effect, world.pool.share(x) if eager else x, header, channel, eager)
+        channel.post(envelope)
         if world.check:
             self._guard(envelope, x)
         return envelope
@@ -103,7 +101,7 @@ class SimComm:
         envelope.guard = (x, _hash(x), self.world.line(sys._getframe()))
 
     def _channel(self, dest):
-        channel = Channel(self.world, self.world_rank, self.group.ranks[dest], self.group.boxes[dest])
+        channel = self.group.channel(self.world_rank, self.group.ranks[dest])
         return self._channels.setdefault(dest, channel)
 
     def send(self, x, dest, tag=0, header=Header()):
@@ -117,7 +115,7 @@ class SimComm:
         request, box = SimRequest(self, effect), self.group.boxes[self.rank]
         envelope = box.take(source, tag)
         if envelope:
-            self._match(envelope, request)
+            envelope.channel.match(envelope, request)
         else:
             box.posted.append(request)
         return request
@@ -138,33 +136,6 @@ class SimComm:
         for request in requests:
             request.waiter = None
         return requests.index(first), first.wait()
-
-    def _arrive(self, envelope):
-        envelope.there = True
-        under_way, box = envelope.channel.under_way, envelope.channel.box
-        while under_way and under_way[0].there:
-            first = under_way.popleft()
-            receiving = box.claim(first)
-            if receiving:
-                self._match(first, receiving)
-
-    def _match(self, envelope, receiving):
-        """A message meets its receive: it is there, or, over the eager limit, sets out now."""
-        envelope.receiving = receiving
-        if envelope.done:
-            return self._deliver(envelope)
-        envelope.channel.send(envelope.effect.nbytes, self._deliver, envelope)
-
-    def _deliver(self, envelope):
-        send, data = envelope.effect, envelope.data
-        if self.world.trace is not None:
-            self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
-        if not envelope.done:  # over the eager limit: the sender now has its buffer back
-            data = self.world.pool.share(data)
-        envelope.receiving.finish(Message(data, self.group.members[send.rank], send.tag, envelope.header))
-        if not envelope.done:
-            kernel = self.world.kernel
-            kernel.at(kernel.now, envelope.finish, None)
 
     def _expire(self, request, timeout):
         posted = self.group.boxes[self.rank].posted

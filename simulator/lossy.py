@@ -36,7 +36,7 @@ class LossyComm(SimComm):
     def _arrive_in_turn(self, envelope):
         receiving = envelope.channel.box.claim(envelope)
         if receiving:
-            self._match(envelope, receiving)
+            envelope.channel.match(envelope, receiving)
 
     def bcast(self, x, root=0):
         require(x)

@@ -2,7 +2,9 @@
 
 from collections import deque
 
-from dsgd.comm import ANY_SOURCE, ANY_TAG
+from dsgd.comm import ANY_SOURCE, ANY_TAG, Message
+from dsgd.simulator.effects import Deliver
+from dsgd.simulator.kernel import ASK, BACK, after
 from dsgd.simulator.network import Route
 
 
@@ -45,14 +47,67 @@ class Envelope(SimRequest):
 
 
 class Channel(Route):
-    """From one rank to one other: a message that is there before an earlier one waits for it."""
+    """From one member of a group to one other: a message that is there before an earlier one waits for it."""
 
-    __slots__ = ("box", "under_way")
+    __slots__ = ("world", "box", "member", "under_way")
 
-    def __init__(self, world, sender, receiver, box):
-        super().__init__(world, sender, receiver)
-        self.box = box  # the receiver's
+    def __init__(self, group, sender, receiver):
+        super().__init__(group.world, sender, receiver)
+        self.world, self.box = group.world, group.boxes[group.members[receiver]]
+        self.member = group.members[sender]
         self.under_way = deque()  # envelopes, in order
+
+    def post(self, envelope):
+        """A message sets out; over the eager limit an envelope goes ahead, which needs no card."""
+        if envelope.done:
+            self.send(envelope.effect.nbytes, self.arrive, envelope)
+        else:
+            self.kernel.at(self.kernel.now + self.latency, self.arrive, envelope, place=self.place)
+        self.under_way.append(envelope)
+
+    def arrive(self, envelope):
+        """A message is there; it waits for those before it, and those behind it may have waited for it.
+
+        What is to happen at this moment is scheduled before a rank goes on: the rank may move the clock.
+        """
+        envelope.there = True
+        if not (self.under_way and self.under_way[0].there):
+            return
+        first = self.under_way.popleft()
+        if self.under_way and self.under_way[0].there:
+            self.kernel.at(self.kernel.now, self.arrive, self.under_way[0], place=self.place)
+        receiving = self.box.claim(first)
+        if receiving:
+            self.match(first, receiving)
+
+    def match(self, envelope, receiving):
+        """A message meets its receive: it is there, or, over the eager limit, is asked for."""
+        envelope.receiving = receiving
+        if envelope.done:
+            return self.deliver(envelope)
+        self.fetch(envelope)
+
+    def fetch(self, envelope):
+        """Ask for what is over the eager limit."""
+        self.kernel.at(self.kernel.now, self.set_out, envelope, place=after(ASK, self.receiver))
+
+    def set_out(self, envelope):
+        """The sender is asked for a message."""
+        self.send(envelope.effect.nbytes, self.deliver, envelope)
+
+    def deliver(self, envelope):
+        """The receive gets its message."""
+        send, data = envelope.effect, envelope.data
+        if self.world.trace is not None:
+            self.world.note(Deliver(send.dest, send.rank, send.tag, send.nbytes))
+        if not envelope.done:
+            data = self.world.pool.share(data)
+            self.release(envelope)
+        envelope.receiving.finish(Message(data, self.member, send.tag, envelope.header))
+
+    def release(self, envelope):
+        """The sender has its buffer back."""
+        self.kernel.at(self.kernel.now, envelope.finish, None, place=after(BACK, self.receiver))
 
 
 class Mailbox:

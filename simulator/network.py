@@ -1,5 +1,7 @@
 """How messages pass from rank to rank in virtual time.  What that costs: dsgd/network.py."""
 
+from dsgd.simulator.kernel import REACH, after
+
 
 class Card:
     """A rank's network card, full duplex: it sends one message and receives one at a time, each for α + nβ (Hockney).
@@ -20,7 +22,7 @@ class Route:
     """
 
     __slots__ = ("kernel", "network", "sender", "receiver", "source", "target", "latency", "out", "into", "jitter")
-    __slots__ += ("slower", "_last")
+    __slots__ += ("slower", "place", "_last")
 
     def __init__(self, world, sender, receiver):
         self.kernel, self.network = world.kernel, world.network
@@ -28,6 +30,7 @@ class Route:
         self.source, self.target = world.cards[sender], world.cards[receiver]
         self.latency, self.out, self.into = world.network.path(sender, receiver)
         self.jitter, self.slower = world.network.jitter, self.into < self.out
+        self.place = after(REACH, sender)
         self._last = 0.0  # when the last message that was late reached the target
 
     def seconds(self, nbytes):
@@ -36,16 +39,18 @@ class Route:
 
     def send(self, nbytes, action, message):
         """Call action(message) when it has passed both cards."""
-        kernel, card = self.kernel, self.source
-        start = kernel.now
-        seconds = self.latency + nbytes / self.out
-        if card is self.target:  # what a rank sends to itself stays in its memory
-            return kernel.at(start + seconds, action, message)
+        if self.source is self.target:  # what a rank sends to itself stays in its memory
+            return self.kernel.at(self.kernel.now + (self.latency + nbytes / self.out), action, message)
+        self.kernel.at(self.leave(nbytes), self.receive, nbytes, action, message, place=self.place)
+
+    def leave(self, nbytes):
+        """A message sets out; returns when it reaches the receiver's card."""
+        start, card = self.kernel.now, self.source
         free = card.out_free
-        card.out_free = done = (free if free > start else start) + seconds
+        card.out_free = done = (free if free > start else start) + (self.latency + nbytes / self.out)
         if self.jitter:
             done = self._last = max(self._last, done + self.network.lateness(self.sender, self.receiver, done))
-        kernel.at(done, self.receive, nbytes, action, message)
+        return done
 
     def receive(self, nbytes, action, message):
         """A message reaches the card: it is there now, or after those before it, or later if this card is the slower."""

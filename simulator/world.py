@@ -1,6 +1,7 @@
 """The world of the simulated ranks: who runs, who waits for what, and what happens when."""
 
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from dsgd.simulator.group import Group
 from dsgd.simulator.kernel import Kernel
 from dsgd.simulator.lossy import LossyComm
 from dsgd.simulator.network import Card
+from dsgd.simulator.processes import Processes, blocks
 from dsgd.simulator.tasks import CARRIERS, Raise
 from dsgd.simulator.transport import Transport
 from dsgd.timing import make_timing
@@ -44,6 +46,7 @@ class World:
         faults: faults.Faults, of which the world has those of time and messages (see transport.py); None for none.
         timeline: whether the communicators note what their ranks do (see traced.py).
         reduction: "tree", the written order, or how else the ranks all-reduce: a name in collectives.REDUCTIONS.
+        link: to the other processes that host ranks of this world (see processes.py); None if this one hosts all.
     """
 
     def __init__(
@@ -62,11 +65,16 @@ class World:
         start=0.0,
         reduction="tree",
         faults=None,
+        link=None,
     ):
         self.size, self.dtype = size, np.dtype(dtype)
         self.roles = roles or Roles(tuple(range(size)), ())
         self.network, self.timing = network or Network(), timing or make_timing("flops")
         self.kernel = Kernel(start, shuffle)
+        self.processes, self.process = link and Processes(self, link), link.process if link else 0
+        self.place = blocks(size, link.processes if link else 1)  # rank -> the process that hosts it
+        self.ranks = [rank for rank in range(size) if self.place[rank] == self.process]  # those of this process
+        self.groups = WeakValueDictionary()  # name -> Group
         self.cards = [Card(start) for _ in range(size)]
         self.pool = Pool(np.empty)
         self.trace, self.timeline = [] if trace else None, Room() if timeline else None
@@ -76,8 +84,8 @@ class World:
         self.given_up = set()  # ranks that nobody waits for any more
         self.waits = [None] * size  # the effect in which each rank is suspended
         self._carrier, self._reduction = CARRIERS[carrier], reduction
-        self._everyone = Group(self, tuple(range(size)), self.network)
-        self._observers = Group(self, tuple(range(size)), None)
+        self._everyone = Group(self, tuple(range(size)), self.network, "ranks")
+        self._observers = Group(self, tuple(range(size)), None, "observers")
 
     def comm(self, rank):
         """The communicator of one rank."""
@@ -92,7 +100,7 @@ class World:
         return SimComm(self._observers, rank, self.roles)
 
     def run(self, main):
-        """Run main(rank) on every rank until all have returned; returns [result of rank 0, ...].
+        """Run main(rank) on every rank until all have returned; returns [result of rank 0, ...], None for ranks elsewhere.
 
         Raises:
             Deadlock: nothing is left to happen and some ranks wait.
@@ -108,13 +116,13 @@ class World:
                 raise
             self.tasks[rank] = None
 
-        for rank in range(self.size):
+        for rank in self.ranks:
             self.tasks[rank] = self._carrier(lambda rank=rank: carry(rank))
             self.kernel.at(self.kernel.now, self.resume, rank, None)
         try:
-            self.kernel.run()
-            if self._waiting():
-                raise Deadlock(self._report())
+            (self.processes or self.kernel).run()
+            waiting = [(rank, str(self.waits[rank]), self.line(task.frame)) for rank, task in self._waiting()]
+            self._refuse(self.processes.gather(waiting) if self.processes else waiting)
         finally:
             for task in filter(None, self.tasks):
                 with suppress(Exception):  # what a rank raises because it is ended is not why the run failed
@@ -146,14 +154,17 @@ class World:
     def _waiting(self):
         return [(rank, task) for rank, task in enumerate(self.tasks) if task and rank not in self.given_up]
 
-    def _report(self):
-        waiting = self._waiting()
-        shown = [
-            f"  rank {rank} waits in {self.waits[rank]}\n    {self.line(task.frame)}" for rank, task in waiting[:20]
-        ]
+    def _refuse(self, waiting):
+        """Raise Deadlock if ranks wait, though nothing is left to happen.   waiting: [(rank, effect, line)] of all processes"""
+        if not waiting:
+            return
+        shown = [f"  rank {rank} waits in {effect}\n    {line}" for rank, effect, line in waiting[:20]]
         rest = [f"  ... and {len(waiting) - 20} more"] if len(waiting) > 20 else []
-        head = f"nothing is left to happen at virtual time {self.kernel.now:.9g} s, but {len(waiting)} of {self.size} ranks wait:"
-        return "\n".join([head, *shown, *rest])
+        now = self.kernel.now
+        head = f"nothing is left to happen at virtual time {now:.9g} s, but {len(waiting)} of {self.size} ranks wait:"
+        error = Deadlock("\n".join([head, *shown, *rest]))
+        error.agreed = self.processes is not None
+        raise error
 
 
 def simulate(program, size, **options):

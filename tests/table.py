@@ -38,6 +38,7 @@ def outcome(result):
         "pids": len({w["pid"] for w in summary["samples_per_worker"]}),
         "messages": summary["messages_sent"],
         "bytes": summary["bytes_sent"],
+        "virtual_seconds": summary["virtual_seconds"],
     }
 
 

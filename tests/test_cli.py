@@ -149,11 +149,6 @@ def test_a_bad_flag_under_mpirun_is_one_line_too(flags, tmp_path):
     assert BAD.get(flags, "sgd is centralised training, on 1 rank and not 3") in ended.lines[0]
 
 
-def test_simulated_ranks_under_mpirun_are_refused(tmp_path):
-    ended = mpirun(2, *TRAIN, "--simulate", "4", cwd=tmp_path)
-    assert (ended.code, len(ended.lines)) == (2, 1) and "--simulate under mpirun" in ended.lines[0], ended
-
-
 @pytest.mark.parametrize("flags", [("--lr", "fast"), ("--device", "tpu")])
 def test_a_process_of_its_own_says_the_same(flags, tmp_path):
     ended = python(*TRAIN, *flags, cwd=tmp_path)

@@ -1,0 +1,73 @@
+"""N simulated ranks on p processes are the same N ranks on one: every bit, message, byte and virtual second."""
+
+import pytest
+from launching import table
+from table import run_row
+
+from dsgd.collectives import subtrees
+from dsgd.simulator.processes import blocks
+
+SMALL = {"data": "digits", "hidden": "16", "steps": 6, "batch_size": 48, "log_every": 3, "no_plot": True}
+LATE = {"compute": "lognormal:mean=1e-4,sigma=1"}  # workers come at different times
+LONG = {"network": "uniform:eager_limit=100,jitter=1e-5"}  # messages wait for their receives, and are late
+ROWS = [
+    SMALL | row
+    for row in (
+        {"algorithm": "data-parallel", "simulate": 5, "clip_norm": 0.1, "partition": "dirichlet:alpha=0.1"},
+        {"algorithm": "data-parallel", "simulate": 13, "dropout": 0.2, **LATE},
+        {"algorithm": "data-parallel", "simulate": 6, "reduction": "ring", **LONG},
+        {"algorithm": "data-parallel", "simulate": 7, "reduction": "recursive-doubling"},
+        {"algorithm": "data-parallel", "simulate": 7, "faults": "slow:rank=5,x=9", "check_replicas": 2},
+        {"algorithm": "dsgd", "simulate": 7, "optimizer": "adam", **LATE},
+        {"algorithm": "sharded-update", "simulate": 7, "optimizer": "adam", "clip_norm": 0.1},
+        {"algorithm": "overlapped", "simulate": 5, "hidden": "8,8", **LATE},
+        {"algorithm": "grouped:size=2", "simulate": 8, **LONG},
+        {"algorithm": "parameter-server", "simulate": 6},
+        {"algorithm": "parameter-server:servers=3", "simulate": 13, **LONG},
+        {"algorithm": "parameter-server:colocated=true", "simulate": 5, "clip_norm": 0.1, **LATE},
+        {"algorithm": "model-parallel", "simulate": 4, "hidden": "8,8,8"},
+    )
+]
+
+
+def same(row, outcome, expected):
+    """Whether an outcome is the expected one but for the processes that hosted it."""
+    outcome, expected = ({**some, "pids": None} for some in (outcome, expected))
+    assert outcome == expected, (
+        row,
+        {key: (outcome[key], expected[key]) for key in outcome if outcome[key] != expected[key]},
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The outcomes of one process, and a folder with a run of it that has not ended."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    run_row(ROWS[1] | {"output": str(folder), "steps": 3})
+    return [run_row(row) for row in ROWS], folder
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_the_same_bits_messages_and_times_on_any_number_of_processes(processes, alone, tmp_path):
+    expected, begun = alone
+    rows = list(ROWS)
+    if processes == 3:  # which ends a run of one process, and begins one for one process to end
+        rows += [ROWS[1] | {"output": str(begun), "resume": True}, ROWS[1] | {"output": str(tmp_path), "steps": 3}]
+    outcomes = table(processes, rows)
+    for row, outcome, one in zip(ROWS, outcomes, expected):
+        same(row, outcome, one)
+    assert outcomes[1]["pids"] == processes
+    if processes == 3:
+        same(rows[-2], outcomes[-2], expected[1])
+        same(rows[-1], run_row(rows[-1] | {"steps": 6, "resume": True}), expected[1])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("size", [7, 8, 13, 64, 1000])
+def test_blocks_are_even_and_few_subtrees(size, processes):
+    place = blocks(size, processes)
+    sizes = [place.count(process) for process in range(processes)]
+    assert list(place) == sorted(place) and len(place) == size
+    assert min(sizes) >= 1 and max(sizes) - min(sizes) <= max(1, size // (4 * processes))
+    if processes in (2, 4) and size == 64:
+        assert all(len(subtrees({r for r in range(size) if place[r] == p}, 0, size)) == 1 for p in range(processes))

@@ -28,6 +28,7 @@ SPEED = (
     "simulator",
     "guards",
     "waiting",
+    "gpu",
 )
 TRAINING = ("replay", "controllers", "seeds", "fashion", "consistency")
 

@@ -128,6 +128,7 @@ class MPIComm(Messages):
 
     @cached_property
     def _background(self):
+        """Made by the first iallreduce, which so waits for all ranks."""
         return Background(self._world.Dup(), self.place)
 
     @noted

@@ -1,11 +1,13 @@
 """Sums behind the backward pass: the bits are data-parallel's, the buckets whole layers, the time what the formula says."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dsgd
+import sums_behind
 from dsgd.algorithms.overlapped import buckets
 from dsgd.costs import duration
 from dsgd.errors import CollectiveMismatch, NonFiniteGradient, UsageError
@@ -15,6 +17,7 @@ from dsgd.objectives import Quadratic, Supervised
 from dsgd.simulator import simulate
 from dsgd.simulator.effects import BufferChanged
 from dsgd.state import HEAD
+from launching import mpirun
 
 DATA = dict(data="teacher:samples=302,features=12,hidden=8,classes=4", hidden="16,12,8", batch_size=30, no_plot=True)
 NET = MLP((12, 16, 12, 8, 4))
@@ -178,3 +181,18 @@ def test_it_is_data_parallel_however_the_sum_is_made(flags):
     flags = flags | dict(simulate=4, steps=6)
     bucket = 1 << 20 if flags.get("reduction") == "ring" else 400
     assert same_bits(run("data-parallel", **flags), run(f"overlapped:bucket={bucket}", **flags))
+
+
+# --- under MPI
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_thread_sums_behind_its_rank(size):
+    pytest.importorskip("mpi4py")
+    ended = mpirun(size, Path(sums_behind.__file__))
+    assert (ended.code, ended.out) == (0, "passed\n"), ended
+
+
+def test_in_the_simulator_a_sum_is_only_started_too():
+    simulate(sums_behind.check_that_a_sum_is_only_started, 4)
+    simulate(sums_behind.check_many_at_once, 3, check=True)

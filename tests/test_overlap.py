@@ -1,5 +1,6 @@
 """Sums behind the backward pass: the bits are data-parallel's, the buckets whole layers, the time what the formula says."""
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dsgd.objectives import Quadratic, Supervised
 from dsgd.simulator import simulate
 from dsgd.simulator.effects import BufferChanged
 from dsgd.state import HEAD
+from dsgd.timeline import read_spans
 from launching import mpirun
 
 DATA = dict(data="teacher:samples=302,features=12,hidden=8,classes=4", hidden="16,12,8", batch_size=30, no_plot=True)
@@ -112,6 +114,17 @@ def test_sums_that_were_started_follow_each_other():
 
     wanted = [2 * hop, 4 * hop, 1 + 6 * hop + 2 * ALPHA, 1 + 6 * hop + 2 * ALPHA]
     assert simulate(program, 2, network=network) == [pytest.approx(wanted)] * 2
+
+
+def test_the_timeline_tells_a_wait_for_the_others_from_a_sum_on_its_way(tmp_path):
+    """Rank 0 waits for rank 1 until that has started the sum, which is long before rank 1 waits for it."""
+    run("overlapped:bucket=1", simulate=2, steps=1, faults="slow:rank=1,x=3", trace=True, output=str(tmp_path), **CLOCK)
+    spans = read_spans(json.loads((tmp_path / "trace.json").read_text())["traceEvents"])
+    computed = [[span for span in spans[rank] if span.kind == "compute"] for rank in (0, 1)]
+    waits = [span for span in spans[0] if span.kind == "wait"]
+    assert len(computed[1]) == 1 + NET.depth and waits[0].peer == 1
+    assert (waits[0].start, waits[0].stop) == (computed[0][-1].stop, computed[1][1].stop)
+    assert [span.kind for span in spans[1]].index("collective") > NET.depth
 
 
 # --- what goes wrong

@@ -25,6 +25,7 @@ SPEED = (
     "roofline",
     "counts",
     "simulator",
+    "processes",
     "guards",
     "waiting",
 )

@@ -28,6 +28,7 @@ SPEED = (
     "processes",
     "guards",
     "waiting",
+    "gpu",
 )
 TRAINING = ("replay", "controllers", "seeds", "fashion", "consistency")
 

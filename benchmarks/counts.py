@@ -39,7 +39,7 @@ def counted(program, cases):
     """Instructions of a whole process of worker.py."""
     if not shutil.which("perf"):
         raise LeftOut("there is no perf")
-    perf = ["perf", "stat", "--field-separator", ",", "--event", "instructions:u", "--log-fd", "2"]
+    perf = ["perf", "stat", "--field-separator", ",", "--event", "instructions:u"]
     words = [*perf, sys.executable, "-m", "benchmarks.worker", program, json.dumps(cases)]
     done = subprocess.run(words, capture_output=True, text=True)
     found = next((line.split(",")[0] for line in done.stderr.splitlines() if "instructions" in line), "")

@@ -52,7 +52,8 @@ class Arrays:
 
     def __call__(self, name, rows, columns, order):
         if (name, order) not in self.made:
-            self.made[name, order] = np.array(self.generator.random((rows, columns)), self.dtype, order=order)
+            made = self.generator.random((rows, columns)) if order == "C" else self(name, rows, columns, "C")
+            self.made[name, order] = np.array(made, self.dtype, order=order)
         return self.made[name, order]
 
     def layouts(self, first, second, result, transpose_first=False, transpose_second=False):

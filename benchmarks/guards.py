@@ -84,22 +84,23 @@ def rank_main():
 
 
 def main():
+    from benchmarks.launching import reason
+    from benchmarks.measure import Figure
     from dsgd.simulator import simulate
 
+    what = "a step with guards takes longer than one without by"
     medians = {1: simulate(lambda comm: measure(comm, comm), 1, dtype="float32")[0]}
     done = subprocess.run(
         ["mpirun", "-n", "2", sys.executable, "-m", "benchmarks.guards"], capture_output=True, text=True
     )
     if done.returncode:
-        print(f"  2 ranks are left out: {done.stderr.strip() or 'mpirun failed'}")
+        yield Figure(what, "2 ranks", None, "%", note=reason(done))
     else:
         medians[2] = json.loads(done.stdout)
     for ranks, seconds in medians.items():
-        cost = 100 * (seconds["guarded"] / seconds["bare"] - 1)
-        print(
-            f"  {ranks} rank{'s' * (ranks > 1)}: {seconds['guarded'] / CHUNK * 1e6:.0f} µs a step, "
-            f"{seconds['bare'] / CHUNK * 1e6:.0f} without guards: {cost:+.1f} % (bar {BAR} %)"
-        )
+        guarded, bare = (1e6 * seconds[name] / CHUNK for name in ("guarded", "bare"))
+        note = f"{guarded:.0f} µs, {bare:.0f} without"
+        yield Figure(what, f"{ranks} rank{'s' * (ranks > 1)}", 100 * (guarded / bare - 1), "%", most=BAR, note=note)
 
 
 if __name__ == "__main__":

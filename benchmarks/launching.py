@@ -27,9 +27,11 @@ def launch(program, cases, ranks=None):
 
 
 def reason(done):
-    """Why a process failed: what it said for itself, or else its last line, which is the end of a traceback."""
-    said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-    return next((line.removeprefix("dsgd: ") for line in said if line.startswith("dsgd: ")), said[-1])
+    """Why a process gave no numbers: its own line about it, such as a package that is missing; all that a crash says is shown."""
+    line = next((line for line in done.stderr.splitlines() if line.startswith("dsgd: ")), None)
+    if line is None:
+        sys.stderr.write(done.stderr)
+    return line.removeprefix("dsgd: ") if line else f"it failed with code {done.returncode}"
 
 
 def alternated(programs, rounds):

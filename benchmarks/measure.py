@@ -38,9 +38,10 @@ class Figure(NamedTuple):
     @property
     def bar(self):
         """The bar in words, "" without."""
-        if self.least is not None:
-            return f"at least {self.least:g}"
-        return "" if self.most is None else f"at most {self.most:g}"
+        if self.least is None and self.most is None:
+            return ""
+        words = f"at most {self.most:g}" if self.least is None else f"at least {self.least:g}"
+        return words if self.unit == "×" else f"{words} {self.unit}"
 
     @property
     def met(self):

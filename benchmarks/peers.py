@@ -5,7 +5,6 @@ A peer is a function (world, widths, rows of this rank) -> step().   world: COMM
 
 import atexit
 import shutil
-import sys
 import tempfile
 import time
 from functools import partial
@@ -13,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks import tight
+from dsgd.errors import UsageError
 
 LR = 1e-6
 
@@ -21,6 +21,13 @@ def numpy_batch(widths, rows):
     """Inputs (B, n_in) and classes (B,)."""
     generator = np.random.default_rng(0)
     return generator.random((rows, widths[0]), np.float32), generator.integers(0, widths[-1], rows)
+
+
+def missing(what):
+    """An error that ends every rank alike, with one line."""
+    error = UsageError(what)
+    error.agreed = True
+    return error
 
 
 def tight_numpy(world, widths, rows):
@@ -46,7 +53,7 @@ def torch_network(widths):
     try:
         import torch
     except ImportError:
-        sys.exit("PyTorch is not installed; pip install torch")
+        raise missing("PyTorch is not installed; pip install torch") from None
     torch.set_num_threads(1)
     torch.manual_seed(0)
     layers = [torch.nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
@@ -83,7 +90,7 @@ def compiled(world, widths, rows):
     try:
         step()
     except Exception as error:  # what is missing differs by version: a C++ compiler, headers of Python
-        sys.exit(f"torch.compile does not work here: {str(error).strip().splitlines()[0]}")
+        raise missing(f"torch.compile does not work here: {str(error).strip().splitlines()[0]}") from None
     return step
 
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from benchmarks.measure import interleaved
+from benchmarks.measure import Figure, interleaved
 from benchmarks.step import data
 from dsgd.algorithms import ALGORITHMS
 from dsgd.data import Dataset
@@ -117,10 +117,22 @@ def asynchronous(workers=999, pushes=30):
     return 4 * pushes * workers / (time.perf_counter() - start)
 
 
-CROWDS = {
-    "1,000 workers × 8 samples × 10 steps, teacher 64-64-32-10": "run(data='teacher:samples=100000', hidden='64,32', batch_size=8000, steps=10, simulate=1000)",
-    "1,000 workers × 8 samples × 50 pushes of an asynchronous parameter server, the same network": "run(data='teacher:samples=100000', hidden='64,32', batch_size=8000, steps=50, simulate=1001, algorithm='parameter-server:consistency=asp', optimizer='sgd', lr=1e-3)",
-    "10,000 workers × 5 steps, a quadratic": "run(objective=Quadratic(samples=20000), batch_size=10000, steps=5, simulate=10000, dtype='float64')",
+CROWDS = {  # what: (call, most seconds, most MB or None)
+    "1,000 workers × 8 samples × 10 steps, teacher 64-64-32-10": (
+        "run(data='teacher:samples=100000', hidden='64,32', batch_size=8000, steps=10, simulate=1000)",
+        5,
+        400,
+    ),
+    "1,000 workers × 8 samples × 50 pushes of an asynchronous parameter server, the same network": (
+        "run(data='teacher:samples=100000', hidden='64,32', batch_size=8000, steps=50, simulate=1001, algorithm='parameter-server:consistency=asp', optimizer='sgd', lr=1e-3)",
+        60,
+        None,
+    ),
+    "10,000 workers × 5 steps, a quadratic": (
+        "run(objective=Quadratic(samples=20000), batch_size=10000, steps=5, simulate=10000, dtype='float64')",
+        5,
+        500,
+    ),
 }
 
 
@@ -140,13 +152,13 @@ def crowd(call):
 def main():
     for workers, steps in ((16, 60), (64, 20), (256, 10)):
         simulated, plain = overhead(workers, steps)
-        print(
-            f"  N = {workers:3d}: a simulated worker-step {simulated * 1e6:.0f} µs, in a plain loop {plain * 1e6:.0f} µs: {simulated / plain:.2f} ×"
-        )
-    print(f"  an event without arithmetic at 1,000 ranks: {min(event() for _ in range(5)) * 1e6:.1f} µs")
-    print(
-        f"  asynchronous traffic of 999 workers and a server: {max(asynchronous() for _ in range(5)):,.0f} events a second"
-    )
-    for name, call in CROWDS.items():
+        note = f"{simulated * 1e6:.0f} µs, in a plain loop {plain * 1e6:.0f}"
+        what = "a simulated worker-step beside one in a plain loop"
+        yield Figure(what, f"{workers} workers", simulated / plain, most=1.1, note=note)
+    yield Figure("an event without arithmetic", "1,000 ranks", min(event() for _ in range(5)) * 1e6, "µs", most=5)
+    events = max(asynchronous() for _ in range(5))
+    yield Figure("asynchronous traffic of 999 workers and a server", "", events, "events a second", least=150_000)
+    for name, (call, longest, largest) in CROWDS.items():
         seconds, megabytes = crowd(call)
-        print(f"  {name}: {seconds:.1f} s, {megabytes:.0f} MB")
+        yield Figure(name, "seconds", seconds, "s", most=longest)
+        yield Figure(name, "memory", megabytes, "MB", most=largest)

@@ -14,7 +14,7 @@ import sys
 import time
 
 ROUNDS, TRIPS, CORES = 9, 200, 2
-BARS = {"speed": 0.95, "round trip": 300e-6}
+BARS = {"speed": 0.95, "round trip": 300}  # of the speed alone; µs
 
 
 def work():
@@ -99,17 +99,22 @@ def measure():
 
 
 def main():
+    from benchmarks.launching import reason
+    from benchmarks.measure import Figure
+
     command = ["mpirun", "-n", "4", sys.executable, "-m", "benchmarks.waiting"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        return print(f"  left out: {done.stderr.strip() or 'mpirun failed'}")
+        yield Figure("speed of a rank while three wait", "", None, note=reason(done))
+        return
     seconds = json.loads(done.stdout)
-    print(f"  load average {os.getloadavg()[0]:.1f} of this machine: what else runs takes its part of both cores")
-    for way in ("block", "sleep"):
+    for way, name in (("block", "as MPI waits"), ("sleep", "as our ranks wait")):
+        bars = BARS if way == "sleep" else {}
         for what in ("recv", "allreduce"):
             speed = seconds["sleep alone"] / seconds[f"{way} {what}"]
-            print(f"  {way}, three wait in {what:9s}: {speed:.2f} of the speed alone (bar {BARS['speed']})")
-        print(f"  {way}: a round trip {seconds[f'{way} round trip'] * 1e6:.0f} µs (bar {BARS['round trip'] * 1e6:.0f})")
+            yield Figure(f"speed of a rank while three wait, {name}", what, speed, least=bars.get("speed"))
+        trip = 1e6 * seconds[f"{way} round trip"]
+        yield Figure(f"a round trip while two wait, {name}", "", trip, "µs", most=bars.get("round trip"))
 
 
 if __name__ == "__main__":

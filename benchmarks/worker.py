@@ -83,6 +83,7 @@ def rank_main():
 
 
 if __name__ == "__main__":
+    from dsgd.command import run_command
     from dsgd.mpi.launch import guard, launched
 
-    sys.exit(guard(rank_main) if launched()[0] else main())
+    sys.exit(guard(rank_main) if launched()[0] else run_command(lambda _: main()))

@@ -115,13 +115,12 @@ def benchmarks():
 def summed_up(figures):
     """(what, bar, measured) of the cases of one number."""
     cases = ", ".join(figure.case for figure in figures if figure.case)
-    bars = (
-        ", ".join(dict.fromkeys(figure.bar for figure in figures)).replace(", at least", ",").replace(", at most", ",")
-    )
-    values = ", ".join(figure.shown for figure in figures)
+    bars = [figure.bar or "none" for figure in figures]
+    bar = re.sub(r", at (least|most)", ",", ", ".join(bars if len(set(bars)) > 1 else bars[:1]))
+    values = [f"{figure.shown} {figure.unit}" if figure.value is not None else "left out" for figure in figures]
     missed = [figure.case for figure in figures if figure.met is False]
     verdict = ": missed" * bool(missed) + f" ({', '.join(missed)})" * (0 < len(missed) < len(figures))
-    return f"{figures[0].what}: {cases}" if cases else figures[0].what, bars, f"{values} {figures[0].unit}{verdict}"
+    return f"{figures[0].what}: {cases}" if cases else figures[0].what, bar, ", ".join(values) + verdict
 
 
 def ceilings():

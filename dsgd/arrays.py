@@ -52,10 +52,10 @@ def on_host(x):
 
 
 def to_host(x, out=None):
-    """x itself if it is on the host; else a copy there, in `out` or new, once all that computes x is done."""
+    """x itself if it is on the host; else a copy there, once all that computes x is done: in `out`, or as x lies."""
     if on_host(x):
         return x
-    return x.get() if out is None else x.get(out=out)
+    return x.get(order="A") if out is None else x.get(out=out)
 
 
 def fill(x, values):

@@ -76,5 +76,5 @@ def _lies(x):
     if along == 1:
         return NORMAL, max(down, columns)
     if down == 1:
-        return TRANSPOSED, max(along, rows)
+        return TRANSPOSED, along
     raise ValueError(f"a matrix of shape {x.shape} and strides {x.strides} lies neither by rows nor by columns")

@@ -98,7 +98,7 @@ class MPIBackend:
 
         packet: elements of what all ranks sum in the written order, step by step; 0 if they sum otherwise
         """
-        window = open_window(self._world, packet, dtype, self._crowded) if packet and self.size > 1 else None
+        window = open_window(self._world, packet, dtype, self._crowded) if packet else None
         kind = communicator(faults, self._world.rank, debug, trace, SharedComm if window else MPIComm)
         comm = kind(self._world.Dup(), roles, dtype, reduction, crowded=self._crowded)
         if window:

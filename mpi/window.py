@@ -102,8 +102,8 @@ def room(ranks, n, dtype):
 
 def open_window(world, n, dtype, crowded):
     """The Window of this rank's host, or None on every rank: where it does not fit, which rank 0 tells; all ranks call this."""
-    host = world.Split_type(MPI.COMM_TYPE_SHARED)
-    if not agreed(world, host.size == world.size):
+    host = hosts(world)
+    if not fits(world, host):
         return host.Free()
     wanted, free = room(host.size, n, np.dtype(dtype)), free_bytes()
     window = None
@@ -120,6 +120,21 @@ def open_window(world, n, dtype, crowded):
             "longer and changes nothing else; give the machine or container more (docker run --shm-size, mount -o size=)"
         )
     return None
+
+
+def hosts(world):
+    """The ranks that share memory with this one, as an mpi4py communicator; all ranks call this."""
+    return world.Split_type(MPI.COMM_TYPE_SHARED)
+
+
+def fits(world, host):
+    """Whether the ranks of each host are a node of the tree over all ranks, the nodes of one size; all ranks call this."""
+    ranks, sizes = np.empty(host.size, np.int64), np.empty(world.size, np.int64)
+    host.Allgather(np.array([world.rank], np.int64), ranks)
+    world.Allgather(np.array([host.size], np.int64), sizes)
+    in_order = (ranks == ranks[0] + np.arange(host.size)).all() and ranks[0] % host.size == 0
+    even = (sizes == host.size).all() and (host.size == world.size or host.size.bit_count() == 1)
+    return agreed(world, in_order and even and host.size > 1)
 
 
 def free_bytes():

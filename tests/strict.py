@@ -85,13 +85,13 @@ class StrictArray:
     def __cuda_array_interface__(self):
         return {"data": (self.array.ctypes.data, False), "shape": self.shape, "typestr": self.dtype.str, "version": 3}
 
-    def get(self, out=None):
+    def get(self, order="C", out=None):
         """A copy on the host, as CuPy has it."""
         assert not StrictArray.sealed
         StrictArray.transfers += 1
         StrictArray.copied.append(self.size)
         if out is None:
-            return self.array.copy()
+            return self.array.copy(order)
         assert type(out) is np.ndarray and (out.shape, out.dtype) == (self.shape, self.dtype)
         out[:] = self.array
         return out

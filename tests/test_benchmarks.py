@@ -1,6 +1,7 @@
 """The harness of the benchmarks, on toys: bars, files, and programs that take turns or cannot run."""
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -11,12 +12,13 @@ import pytest
 
 from benchmarks import __main__ as entry
 from benchmarks import launching, results, tight
-from benchmarks.counts import allocated
+from benchmarks.counts import allocated, instructions
 from benchmarks.figure import draw
 from benchmarks.launching import LeftOut, alternated, launch
 from benchmarks.measure import NETWORKS, Figure, describe, interleaved, machine
 from benchmarks.peers import numpy_batch
 from benchmarks.ranks import AHEAD, EFFICIENCY, FIRST, OURS, PROGRAMS, called, ratios
+from benchmarks.worker import REPEATS, WARM, steps_of
 
 ROOT = Path(__file__).parent.parent
 TOYS = [((8, 4, 3), 4), ((8, 6, 4, 3), 8)]  # (widths, batch)
@@ -126,6 +128,12 @@ def test_a_peer_that_is_not_installed_is_left_out_with_a_word(program, ranks, tm
         launch(program, FIRST, ranks)
 
 
+def test_a_crash_is_shown(capsys):
+    with pytest.raises(LeftOut, match="^it failed with code 1$"):
+        launch("NumPy", [((8,), 4)])
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_without_mpirun_ranks_are_left_out_with_a_word(monkeypatch):
     monkeypatch.setattr(
         launching.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("mpirun"))
@@ -159,12 +167,12 @@ def test_the_picture_has_a_bar_for_every_program_and_network():
     assert [len(axes.patches) for axes in draw(missing).axes] == [len(programs) - 1] * len(NETWORKS)
 
 
-def test_allocations_are_those_of_a_step_and_what_stays_is_not_counted():
-    kept = []
+def test_allocations_are_those_of_a_hot_step_and_what_stays_is_not_counted():
+    kept, sizes = [], iter((1 << 22, 1 << 22, 1 << 20))  # the first steps allocate what they keep
 
     def steps():
         kept.append(bytearray(1 << 16))
-        bytearray(1 << 20)
+        bytearray(next(sizes))
 
     assert 1 << 20 <= allocated(steps) < (1 << 20) + (1 << 17)
 
@@ -184,3 +192,35 @@ def test_a_benchmark_prints_its_figures_and_writes_them(tmp_path, monkeypatch, c
     results.gather(tmp_path, tmp_path / "reference.json")
     ((facts, figures),) = results.read(tmp_path / "reference.json").values()
     assert figures == [Figure("speed", "", 2.0, least=1.0)] and "cpu" in facts
+
+
+PERF = """#!{python}
+import json, sys
+print("a warning", file=sys.stderr)
+print({count} + ",,instructions:u,1,100.00,,", file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def perf(tmp_path, monkeypatch):
+    """perf(count): a perf on the PATH whose answer is this expression."""
+
+    def put(count):
+        (tmp_path / "perf").write_text(PERF.format(python=sys.executable, count=count))
+        (tmp_path / "perf").chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return put
+
+
+def test_instructions_of_a_step_are_those_that_more_steps_take(perf):
+    """A process takes 10⁹ to start, and each case as many as it has steps, seven times."""
+    made = WARM + REPEATS * steps_of(*TOYS[0])
+    perf(f"str(10**9 + 7 * {made} * len(json.loads(sys.argv[-1])))")
+    assert instructions("sgd", TOYS[0]) == 7
+
+
+def test_instructions_that_cannot_be_counted_are_left_out_with_a_word(perf):
+    perf("'<not supported>'")
+    with pytest.raises(LeftOut, match="perf cannot count instructions here"):
+        instructions("sgd", TOYS[0])

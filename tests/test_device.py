@@ -11,12 +11,17 @@ from launching import ROOT, mpirun, python, script
 from strict import Namespace, StrictArray
 
 import dsgd
+from benchmarks import gpu
 from dsgd import device, prepare
 from dsgd.comm import require
+from dsgd.data import Dataset
 from dsgd.device import Room, cpu_command, open_device
 from dsgd.errors import NonFiniteGradient, OutOfDeviceMemory, UsageError
 from dsgd.graph import Replay
-from dsgd.objectives import Quadratic
+from dsgd.mlp import MLP
+from dsgd.objectives import Quadratic, Supervised
+from dsgd.optimizers.blocks import BLOCK, blocks
+from dsgd.sampling import Batch
 from dsgd.state import HEAD
 
 FEW = {"data": "digits", "hidden": "16", "steps": 4, "quiet": True}
@@ -31,6 +36,7 @@ RUNS = [
     {"data": "moons", "loss": "binary-cross-entropy", "activation": "gelu", "optimizer": "lars"},
     {"simulate": 3, "data": "linear", "activation": "tanh", "check_replicas": 2, "optimizer": "rmsprop"},
     {"simulate": 3, "reduction": "ring", "activation": "sigmoid", "optimizer": "adagrad"},
+    {"simulate": 2, "partition": "dirichlet:alpha=1"},  # one worker's parts differ in size, and the batches do not
     {"simulate": 3, "algorithm": "sharded-update", "clip_norm": 0.1, "activation": "leaky-relu"},
     {"simulate": 2, "algorithm": "dsgd", "dropout": 0.3, "clip_norm": 0.1},
     {"simulate": 4, "algorithm": "grouped", "dtype": "float64"},
@@ -104,7 +110,7 @@ def tape(strict, monkeypatch):
     return card
 
 
-@pytest.mark.parametrize("flags", RUNS[:6], ids=range(6))
+@pytest.mark.parametrize("flags", RUNS[:8], ids=range(8))
 def test_a_replayed_step_is_the_step(tape, flags):
     both(**flags | {"steps": 12})
     assert tape.launched >= tape.captured > 0
@@ -115,6 +121,26 @@ def test_each_shape_of_each_worker_is_captured_once(tape):
         simulate=2, steps=12, batch_size=500
     )  # 1437 samples: batches of 500, 500 and 437, whose halves are 218 and 219
     assert tape.captured == 8  # 250 and 218 samples of worker 0, 250 and 219 of worker 1: the gradient, and its numbers
+
+
+def test_a_gradient_goes_where_it_is_wanted_whatever_was_captured(tape, rng=np.random.default_rng(0)):
+    X, y = rng.random((6, 4)), np.arange(6) % 3
+    objective = Supervised(MLP((4, 5, 3)), Dataset(X, y, X, y, 3), loss="cross-entropy")
+    objective.place(Namespace)
+    objective.replay = Replay(tape)
+    x = objective.views(Namespace.asarray(objective.start(0, np.float64)))
+    first, second = (Namespace.zeros(objective.layout.size) for _ in range(2))
+    for _ in range(3):
+        objective.gradient(x, objective.views(first), Batch(np.arange(6), 0), 1 / 6)
+    objective.gradient(x, objective.views(second), Batch(np.arange(6), 0), 1 / 6)
+    assert tape.launched == 2 and second.get().any() and second.get().tobytes() == first.get().tobytes()
+
+
+def test_a_pass_over_a_vector_is_one_call_on_a_device():
+    x = np.zeros(2 * BLOCK + 5)
+    assert [len(v) for _, _, v in blocks(x)] == [BLOCK, BLOCK, 5]
+    assert [len(v) for _, _, v in blocks(StrictArray(x))] == [2 * BLOCK + 5]
+    assert not list(blocks(StrictArray(x[:0])))  # of a rank whose slice is empty
 
 
 def test_a_step_copies_the_packet_and_the_agreed_numbers_to_the_host_and_nothing_else(tape):
@@ -151,8 +177,13 @@ def test_a_gradient_that_is_not_finite_is_found_there_and_named(tape, algorithm)
 
 
 def test_a_loss_that_is_not_finite_is_found_there_and_named(strict):
-    flags = FEW | {"data": "linear", "lr": 1e30, "optimizer": "sgd"}
-    with pytest.raises(NonFiniteGradient) as error:
+    flags = FEW | {
+        "data": "linear",
+        "lr": 1e20,
+        "optimizer": "sgd",
+        "hidden": "",
+    }  # a square overflows, a slope does not
+    with pytest.raises(NonFiniteGradient, match="the loss is not finite") as error:
         dsgd.run(**flags, device="gpu")
     with pytest.raises(NonFiniteGradient) as same:
         dsgd.run(**flags)
@@ -285,3 +316,22 @@ def test_memory_that_runs_out_in_a_step_is_told_with_rank_and_step(tape, monkeyp
         dsgd.run(**FEW, simulate=2, device="gpu")
     said = "rank 0, step 2: Out of memory allocating 512 bytes (allocated so far: 2,048 bytes); 10,000,000 bytes are free there"
     assert str(error.value).startswith(said) and "--batch-size" in str(error.value)
+
+
+# --- the benchmark
+
+
+def test_the_benchmark_says_that_there_is_no_card(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert list(gpu.main()) == []
+    assert capsys.readouterr().out.startswith("  left out: --device gpu needs CuPy")
+
+
+def test_the_benchmark_steps_on_a_device_and_finds_the_trajectory(strict, monkeypatch):
+    step = gpu.steps(Namespace, (6, 5, 10), 4, types=None, count=3)
+    step()
+    before = len(strict.copied)
+    step()
+    assert strict.copied[before:] == [HEAD] * 3
+    monkeypatch.setattr(gpu, "TRAJECTORY", FEW)
+    assert 0 < gpu.apart() < 1e-5

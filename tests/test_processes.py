@@ -79,7 +79,7 @@ from dsgd.algorithms import data_parallel
 from dsgd.local import Local
 gradient = Local.gradient
 def stray(self, x, t, *args, **options):
-    if self.comm.rank == 3 and t == 1:
+    if self.comm.rank > 1 and t == 1:
         {act}
     return gradient(self, x, t, *args, **options)
 Local.gradient = stray
@@ -90,7 +90,7 @@ Local.gradient = stray
     "act, code, said",
     [
         ("self.comm.recv(0)", 70, "nothing is left to happen at virtual time"),
-        ("self.comm.barrier()", 70, "rank 3 calls barrier #1"),
+        ("self.comm.barrier()", 70, "calls barrier #1"),
         ("raise MemoryError('no room')", 70, "out of memory (no room)"),
     ],
     ids=["deadlock", "another collective", "an error"],

@@ -2,7 +2,8 @@
 
     mpirun -n 4 python tests/windows.py crowded once
 
-"crowded": the ranks wait as where they outnumber the cores; "once": in the suite a replica lives once per host.
+"hosts": two ranks are taken for a host, and the suite is left out; "crowded": the ranks wait as where they outnumber the
+cores; "once": in the suite a replica lives once per host.
 """
 
 import sys
@@ -32,6 +33,8 @@ from dsgd.mpi.shared import SharedComm
 from dsgd.mpi.waiting import wait_until
 
 CROWDED = "crowded" in sys.argv
+if "hosts" in sys.argv:
+    window.hosts = lambda world: world.Split(world.rank // 2, world.rank)
 
 
 class Lagging(window.Window):
@@ -59,7 +62,7 @@ class Copying(SharedComm):
         return super()._allreduce(self._packed(x))
 
     def _packed(self, x):
-        packet = self.window.own[self.rank] if self.window else x
+        packet = self.window.own[self.window.rank] if self.window else x
         if (len(x), x.dtype) != (len(packet), packet.dtype):
             return x
         packet[:] = x
@@ -82,9 +85,10 @@ def main():
         check()
         MPI.COMM_WORLD.Barrier()
         passed.append(name)
-    comm = shared(1000, once="once" in sys.argv, kind=Copying)
-    passed += [name for name, check in CHECKS.items() if run_one(check, comm)]
-    comm.free()
+    if "hosts" not in sys.argv:
+        comm = shared(1000, once="once" in sys.argv, kind=Copying)
+        passed += [name for name, check in CHECKS.items() if run_one(check, comm)]
+        comm.free()
     if MPI.COMM_WORLD.rank == 0:
         print(json.dumps(passed))
     return 0
@@ -127,11 +131,11 @@ def check_steps():
     """Every length, dtype and cut, step after step; results stay what they were."""
     size = MPI.COMM_WORLD.size
     for dtype in FLOATS:
-        for n in (1, 3, 1003, 2 * BLOCK + 77):
+        for n in (1, 3, 1003, *[BLOCK + 77] * (dtype == "float32")):
             for once in (False, True):
                 comm = shared(n, dtype, once)
                 packet, x = comm.empty(n), comm.replica(n)
-                assert packet is comm.window.own[comm.rank] and (x is comm.window.replica) == once
+                assert packet is comm.window.own[comm.window.rank] and (x is comm.window.replica) == once
                 assert comm.empty(n) is not packet and (not once or comm.replica(n) is not x)
                 some = uneven(comm)
                 cuts = [[n] + [0] * (size - 1), [n * (i + 1) // size - n * i // size for i in range(size)]]
@@ -150,11 +154,17 @@ def check_a_rank_that_lags():
         packet, x = comm.empty(1003), comm.replica(1003)
         counts = [1003 // comm.size] * (comm.size - 1)
         counts.append(1003 - sum(counts))
-        for late in range(comm.size if comm.size > 1 else 0):
+        mine = slice(sum(counts[: comm.rank]), sum(counts[: comm.rank + 1]))
+        for late in range(comm.window.size):
             comm.window.late = late
             for t in range(4):
                 step(comm, x, packet, counts, t)
-                comm.allgather_in_place(x, counts)  # at once after another call, with nothing between
+                for value in (t, -t):  # one call at once after another, with nothing between
+                    x[mine] = value
+                    comm.allgather_in_place(x, counts)
+                    assert (x == value).all()
+                    if once:
+                        comm.window.barrier()  # all have read it
             comm.window.late = None
             comm.window.barrier()
         comm.free()
@@ -205,3 +215,19 @@ def check_groups_have_no_window():
     assert same(group.allreduce(part(comm.rank, 1003)), window_sum([part(rank, 1003) for rank in ranks]))
     assert same(comm.allreduce(part(comm.rank, 1003)), window_sum(parts(comm, 1003)))
     comm.free()
+
+
+@case
+def check_hosts_that_are_no_nodes_of_the_tree():
+    """Of unequal size, filled in turns, of one rank each, of three: there is no window, on any rank."""
+    colors = {"unequal": lambda rank: rank == 0, "in turns": lambda rank: rank % 2, "of one": lambda rank: rank}
+    colors |= {"of three": lambda rank: rank // 3}
+    world = MPI.COMM_WORLD.Split(MPI.COMM_WORLD.rank < 6)  # six ranks, if there are as many, are two hosts of three
+    for name, color in colors.items():
+        with patch.object(window, "hosts", lambda world: world.Split(color(world.rank), world.rank)):
+            found = window.open_window(world, 10, "float32", CROWDED)
+        whole = len({color(rank) for rank in range(world.size)}) == 1
+        assert (found is not None) == whole, name
+        if found:
+            found.free()
+    world.Free()

@@ -2,19 +2,22 @@
 
 import numpy as np
 
-from dsgd.arrays import scratch
+from dsgd.arrays import on_host, scratch
 from dsgd.errors import UsageError
 
 BLOCK = 131072  # elements: 512 KiB of float32
 
 
 def blocks(*vectors):
-    """The blocks of vectors of one length, side by side, and two scratch blocks: (s, d, v0, v1, ...)."""
+    """The blocks of vectors of one length, side by side, and two scratch blocks: (s, d, v0, v1, ...).
+
+    On a device all is one block: there a pass costs its launch, and no cache holds a block from pass to pass.
+    """
     n = vectors[0].shape[0]
-    size = min(n, BLOCK)
+    size = min(n, BLOCK) if on_host(vectors[0]) else n
     spare = scratch(vectors[0], 2 * size)
-    for lo in range(0, n, BLOCK):
-        hi = min(lo + BLOCK, n)
+    for lo in range(0, n, max(size, 1)):
+        hi = min(lo + size, n)
         yield spare[: hi - lo], spare[size : size + hi - lo], *(v[lo:hi] for v in vectors)
 
 

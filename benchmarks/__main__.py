@@ -18,6 +18,7 @@ SPEED = (
     "optimizers",
     "epoch",
     "ranks",
+    "overlap",
     "reduction",
     "scaling",
     "sizes",

@@ -26,6 +26,7 @@ SPEED = (
     "roofline",
     "counts",
     "simulator",
+    "processes",
     "guards",
     "waiting",
     "gpu",

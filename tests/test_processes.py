@@ -1,7 +1,7 @@
 """N simulated ranks on p processes are the same N ranks on one: every bit, message, byte and virtual second."""
 
 import pytest
-from launching import table
+from launching import TRAIN, mpirun, script, table
 from table import run_row
 
 from dsgd.collectives import subtrees
@@ -71,3 +71,46 @@ def test_blocks_are_even_and_few_subtrees(size, processes):
     assert min(sizes) >= 1 and max(sizes) - min(sizes) <= max(1, size // (4 * processes))
     if processes in (2, 4) and size == 64:
         assert all(len(subtrees({r for r in range(size) if place[r] == p}, 0, size)) == 1 for p in range(processes))
+
+
+WAITS = """
+import sys
+from dsgd.algorithms import data_parallel
+from dsgd.local import Local
+gradient = Local.gradient
+def stray(self, x, t, *args, **options):
+    if self.comm.rank > 1 and t == 1:
+        {act}
+    return gradient(self, x, t, *args, **options)
+Local.gradient = stray
+"""
+
+
+@pytest.mark.parametrize(
+    "act, code, said",
+    [
+        ("self.comm.recv(0)", 70, "nothing is left to happen at virtual time"),
+        ("self.comm.barrier()", 70, "calls barrier #1"),
+        ("raise MemoryError('no room')", 70, "out of memory (no room)"),
+    ],
+    ids=["deadlock", "another collective", "an error"],
+)
+def test_what_goes_wrong_in_one_process_ends_all_with_one_message(act, code, said, tmp_path):
+    flags = ("--simulate", "4", "--steps", "4", "--hidden", "8", "--quiet")
+    ended = mpirun(2, script(tmp_path, WAITS.format(act=act)), *flags, cwd=tmp_path)
+    assert ended.code == code and ended.err.count(said) == 1, ended
+    assert sum(line.startswith(("dsgd:", "[rank")) and said in line for line in ended.lines) == 1
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (("--simulate", "1"), "leaves some without a rank; start it with mpirun -n 1 at most"),
+        (("--simulate", "4", "--algorithm", "easgd"), "asynchronous, cannot be simulated by 2 processes together"),
+        (("--simulate", "4", "--faults", "drop:p=0.1"), "--faults drop cannot be simulated by 2 processes together"),
+    ],
+    ids=["too few ranks", "asynchronous", "faults of messages"],
+)
+def test_what_one_process_must_simulate_alone_is_refused_in_one_line(flags, said, tmp_path):
+    ended = mpirun(2, *TRAIN, *flags, cwd=tmp_path)
+    assert (ended.code, len(ended.lines)) == (2, 1) and said in ended.lines[0], ended

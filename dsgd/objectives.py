@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from dsgd.arrays import address, fill, namespace, on_host, rng, take, to_host
+from dsgd.arrays import address, fill, namespace, on_host, readonly, rng, take, to_host
 from dsgd.dropout import masks
 from dsgd.layers import LOSSES
 from dsgd.layout import Layout
@@ -29,7 +29,7 @@ class Supervised:
             data = data._replace(y=_column(data.y, data.dtype), y_test=_column(data.y_test, data.dtype))
         self.net, self.data, self.init, self.seed = net, data, init, seed
         self.loss = LOSSES[loss]
-        self.layout = net.layout()
+        self.layout, self._starts = net.layout(), {}  # (seed, dtype) -> x_0
         self.samples = len(data.X)
         self.layers = range(net.depth)
         self._weights = [a * b for a, b in zip(net.widths, net.widths[1:])]
@@ -49,8 +49,10 @@ class Supervised:
         self.data = self.data._replace(**moved)
 
     def start(self, seed, dtype):
-        """x_0 (n,)."""
-        return initial(self.net, self.init, seed, dtype)
+        """x_0 (n,), read-only: the same array for all ranks of a process."""
+        if (seed, dtype) not in self._starts:
+            self._starts[seed, dtype] = readonly(initial(self.net, self.init, seed, dtype))
+        return self._starts[seed, dtype]
 
     def flops(self, rows, layers=None):
         """Multiplications and additions of a gradient over `rows` samples: 2 per weight forward, 4 backward."""

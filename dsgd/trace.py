@@ -97,7 +97,7 @@ def _match_collectives(calls):
     for mine in calls:
         for call in mine:
             if call.kind not in ("compute", "abandoned", "send", "receive"):
-                arrivals.setdefault((call.comm, call.order), []).append((call.began, call.rank))
+                arrivals.setdefault((call.comm, call.order), []).append((call.first, call.rank))
     return {key: sorted(joined) for key, joined in arrivals.items()}
 
 
@@ -109,9 +109,10 @@ def _slices(call, members, arrivals):
         return _message(call, members[call.comm].get(call.peer))
     joined = arrivals[call.comm, call.order]
     last, peer = joined[bisect_right(joined, (call.ended, float("inf"))) - 1]  # of those who came before it was over
-    peer = call.rank if last == call.began else peer
+    peer = call.rank if last == call.first else peer
     args = {"peer": peer, "kind": call.kind, "bytes": call.nbytes}
-    return [*_wait(call.began, last, peer, call.kind), (last, call.ended, "collective", call.kind, args, None)]
+    under_way = max(call.began, last)  # of what was only started, a rank may wait later than all have joined
+    return [*_wait(call.began, last, peer, call.kind), (under_way, call.ended, "collective", call.kind, args, None)]
 
 
 def _message(call, peer):

@@ -38,8 +38,8 @@ class Log:
         records: [(kind, order, first, returned, began, ended, comm, peer, tag, bytes)], in the order in which they were
             made.  A message's `first` is when its send or receive was started, `order` its place among the sends to
             this peer and tag, or among all receives; `began` is when the rank began to wait for it, and `returned` when
-            an isend or irecv was over, None if there was none.  Peers are ranks of the communicator.  A gradient's
-            tag is its step, a collective's order its number on the communicator.
+            an isend, irecv or iallreduce was over, None if there was none.  Peers are ranks of the communicator.  A
+            gradient's tag is its step, a collective's order its number on the communicator.
         places: {communicator: this rank's number in it}.
     """
 
@@ -58,7 +58,7 @@ class Log:
             self.full = True
 
     def add_waiting(self, place, began):
-        """A send under way, at this place in the records, is over; the rank has waited for it since `began`."""
+        """A send or sum under way, at this place in the records, is over; the rank has waited for it since `began`."""
         if place < len(self.records):
             record = self.records[place]
             self.records[place] = (*record[:4], began, self.clock(), *record[6:])
@@ -121,6 +121,15 @@ class Traced:
         requests[i].note(result, began)
         return i, result
 
+    def iallreduce(self, x):
+        self._calls += 1
+        number, place, began = self._calls, len(self.log.records), self.log.clock()
+        request, returned = super().iallreduce(x), self.log.clock()
+        if len(self.log.records) > place:  # it was made of calls that were noted, and is over
+            return request
+        self.log.add("iallreduce", number, began, returned, returned, returned, self.name, self.rank, 0, x.nbytes)
+        return Sending(self.log, request, place)
+
     def split(self, color, key=0):
         part = self._meet("split", (color, key), {})
         return part.note_to(self.log, f"{self.name}/{self._calls}.{color}")
@@ -169,14 +178,15 @@ class Traced:
 
 
 class Sending:
-    """An isend under way; when somebody has waited for it, its record, at this place in the log, says so."""
+    """An isend or iallreduce under way; its record, at this place in the log, is told when somebody has waited for it."""
 
     def __init__(self, log, request, place):
         self.log, self.request, self.place = log, request, place
 
     def wait(self):
-        began = self.log.clock()
-        self.note(self.request.wait(), began)
+        began, result = self.log.clock(), self.request.wait()
+        self.note(result, began)
+        return result
 
     def note(self, result, began):
         self.log.add_waiting(self.place, began)

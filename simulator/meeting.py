@@ -80,9 +80,11 @@ class Meeting:
         world, forms = self.world, ("", "")
         if same and effect.nbytes == first.nbytes:  # the effects look alike
             forms = [f" of {' '.join(map(str, _form(x)))}" for x in (argument, theirs)]
+        task = world.tasks[first.rank]
+        where = world.line(task.frame) if task else "it has returned, and did not wait for what it started"
         raise CollectiveMismatch(
             f"rank {effect.rank} calls {effect}{forms[0]}, but rank {first.rank} waits in {first}{forms[1]}\n"
-            f"  rank {effect.rank}: {world.line(sys._getframe())}\n  rank {first.rank}: {world.line(world.tasks[first.rank].frame)}"
+            f"  rank {effect.rank}: {world.line(sys._getframe())}\n  rank {first.rank}: {where}"
         )
 
     def _alike(self):

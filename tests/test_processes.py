@@ -1,10 +1,15 @@
 """N simulated ranks on p processes are the same N ranks on one: every bit, message, byte and virtual second."""
 
+from threading import Barrier, Thread
+
+import numpy as np
 import pytest
-from launching import table
+from launching import TRAIN, mpirun, script, table
 from table import run_row
 
 from dsgd.collectives import subtrees
+from dsgd.network import Network
+from dsgd.simulator import World, simulate
 from dsgd.simulator.processes import blocks
 
 SMALL = {"data": "digits", "hidden": "16", "steps": 6, "batch_size": 48, "log_every": 3, "no_plot": True}
@@ -71,3 +76,105 @@ def test_blocks_are_even_and_few_subtrees(size, processes):
     assert min(sizes) >= 1 and max(sizes) - min(sizes) <= max(1, size // (4 * processes))
     if processes in (2, 4) and size == 64:
         assert all(len(subtrees({r for r in range(size) if place[r] == p}, 0, size)) == 1 for p in range(processes))
+
+
+class ThreadLink:
+    """A link between worlds in threads of one process."""
+
+    def __init__(self, process, shared, barrier):
+        self.process, self.processes, self.shared, self.barrier = process, len(shared), shared, barrier
+
+    def exchange(self, next, outbox):
+        self.shared[self.process] = next, outbox
+        self.barrier.wait(timeout=20)
+        everything = list(self.shared)
+        self.barrier.wait(timeout=20)
+        earliest = min(next for next, _ in everything)
+        inbox = [
+            (source, facts, arrays)
+            for source, (_, box) in enumerate(everything)
+            for to, facts, arrays in box
+            if to == self.process
+        ]
+        return earliest, inbox if any(box for _, box in everything) else None
+
+
+def simulate_on(processes, program, size, **options):
+    """What simulate(program, size) gives, from so many worlds that share out the ranks."""
+    shared, barrier, found = [None] * processes, Barrier(processes), [None] * size
+
+    def host(process):
+        world = World(size, link=ThreadLink(process, shared, barrier), **options)
+        for rank, result in enumerate(world.run(lambda rank: program(world.comm(rank)))):
+            if world.place[rank] == process:
+                found[rank] = result
+
+    threads = [Thread(target=host, args=(process,)) for process in range(processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def crossing(comm):
+    """All send messages, of one length and then of different ones, to all at one moment; the clocks show who was first."""
+    rank, size, seen = comm.rank, comm.size, []
+    for turn in range(3):
+        others = [other for other in range(size) if other != rank]
+        sending = [comm.isend(np.full(1 + turn * (7 * rank + 3 * other) % 40, rank), other) for other in others]
+        coming = [comm.irecv(source) for source in (others if rank % 2 else others[::-1])]
+        seen += [(int(request.wait().data[0]), comm.clock()) for request in coming]
+        seen += [(request.wait(), comm.clock()) for request in sending]
+        comm.barrier()
+    return seen
+
+
+@pytest.mark.parametrize("eager_limit", [0, 100, 10**6])
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_messages_of_one_moment_are_served_in_the_order_of_one_process(processes, eager_limit):
+    options = {"network": Network(1e-3, 1e5, eager_limit)}
+    assert simulate_on(processes, crossing, 7, **options) == simulate(crossing, 7, **options)
+
+
+WAITS = """
+import sys
+from dsgd.algorithms import data_parallel
+from dsgd.local import Local
+gradient = Local.gradient
+def stray(self, x, t, *args, **options):
+    if self.comm.rank > 1 and t == 1:
+        {act}
+    return gradient(self, x, t, *args, **options)
+Local.gradient = stray
+"""
+
+
+@pytest.mark.parametrize(
+    "act, code, said",
+    [
+        ("self.comm.recv(0)", 70, "nothing is left to happen at virtual time"),
+        ("self.comm.barrier()", 70, "calls barrier #1"),
+        ("raise MemoryError('no room')", 70, "out of memory (no room)"),
+    ],
+    ids=["deadlock", "another collective", "an error"],
+)
+def test_what_goes_wrong_in_one_process_ends_all_with_one_message(act, code, said, tmp_path):
+    flags = ("--simulate", "4", "--steps", "4", "--hidden", "8", "--quiet")
+    ended = mpirun(2, script(tmp_path, WAITS.format(act=act)), *flags, cwd=tmp_path)
+    assert ended.code == code and ended.err.count(said) == 1, ended
+    assert sum(line.startswith(("dsgd:", "[rank")) and said in line for line in ended.lines) == 1
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (("--simulate", "1"), "leaves some without a rank; start it with mpirun -n 1 at most"),
+        (("--simulate", "4", "--algorithm", "easgd"), "asynchronous, cannot be simulated by 2 processes together"),
+        (("--simulate", "4", "--faults", "drop:p=0.1"), "--faults drop cannot be simulated by 2 processes together"),
+    ],
+    ids=["too few ranks", "asynchronous", "faults of messages"],
+)
+def test_what_one_process_must_simulate_alone_is_refused_in_one_line(flags, said, tmp_path):
+    ended = mpirun(2, *TRAIN, *flags, cwd=tmp_path)
+    assert (ended.code, len(ended.lines)) == (2, 1) and said in ended.lines[0], ended

@@ -3,7 +3,8 @@
     mpirun -n 2 python -m benchmarks.reduction      the ranks, which `python -m benchmarks reduction` starts
 
 A round is what `sharded-update` does after a gradient: reduce_scatter, SGD on the own slice, allgather, as a run drives it.
-The other side sums in place, in the library's order, and updates all of x in two passes.  float32.
+The other side sums in place, in the library's order, and updates all of x in two passes.  float32.  Both places where the
+parameters can lie are measured, in each rank's own memory and once per host; the ratio is that of the one dsgd chooses.
 """
 
 import json
@@ -11,8 +12,9 @@ import subprocess
 import sys
 
 SIZES = (256, 1024, 4096, 16_384, 101_770, 669_706, 1_863_690, 10_000_000)  # parameters; of MLPs, some of them
-SMALL, BARS = 16_000, {"small": 1.5, "large": 0.75}
+LARGE, BARS = 16_000, (1.5, 0.75)  # below so many parameters, and from there on
 WAYS = ("private", "once", "library")
+ROUNDS, ITEM = 11, 4  # bytes of a parameter
 
 
 def exact(comm, n, rounds):
@@ -98,37 +100,32 @@ def measure(n, repetitions):
 
 
 def rank_main():
-    """One of the ranks; rank 0 prints {parameters: {way: seconds}}, by the window's PRIVATE that of dsgd is the first or second."""
+    """One of the ranks; rank 0 prints {parameters: {way: seconds}}."""
     from mpi4py import MPI
 
-    from dsgd.mpi.window import PRIVATE
-
-    found = {n: measure(n, 11) for n in SIZES}
+    found = {n: measure(n, ROUNDS) for n in SIZES}
     if MPI.COMM_WORLD.rank == 0:
-        print(json.dumps({"private bytes": PRIVATE, "seconds": found}))
+        print(json.dumps(found))
     return 0
 
 
 def main():
     from benchmarks.launching import reason
     from benchmarks.measure import Figure
+    from dsgd.mpi.window import PRIVATE
 
     for ranks in (2, 4):
-        what = f"exact sum and update over MPI_Allreduce and a plain one, {ranks} ranks"
-        done = subprocess.run(
-            ["mpirun", "-n", str(ranks), sys.executable, "-m", "benchmarks.reduction"], capture_output=True, text=True
-        )
+        what = f"exact sum and update / MPI_Allreduce and update, {ranks} ranks"
+        command = ["mpirun", "-n", str(ranks), sys.executable, "-m", "benchmarks.reduction"]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             yield Figure(what, "", None, note=reason(done))
             continue
-        result = json.loads(done.stdout)
-        for n, seconds in result["seconds"].items():
-            size = "small" if int(n) < SMALL else "large"
-            ours = seconds["private" if 4 * int(n) <= result["private bytes"] else "once"]
-            note = ", ".join(f"{way} {1e6 * seconds[way]:,.1f} µs" for way in WAYS)
-            yield Figure(
-                f"{what}, {size} networks", f"{int(n):,}", ours / seconds["library"], most=BARS[size], note=note
-            )
+        for n, seconds in json.loads(done.stdout).items():
+            ours = "private" if ITEM * int(n) <= PRIVATE else "once"
+            note = ", ".join(f"{way} {1e6 * seconds[way]:.0f}" for way in WAYS) + " µs"
+            most = BARS[int(n) >= LARGE]
+            yield Figure(what, f"{int(n):,} parameters", seconds[ours] / seconds["library"], most=most, note=note)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """N simulated ranks on p processes are the same N ranks on one: every bit, message, byte and virtual second."""
 
+from threading import Barrier, Thread
+
+import numpy as np
 import pytest
 from launching import TRAIN, mpirun, script, table
 from table import run_row
 
 from dsgd.collectives import subtrees
+from dsgd.network import Network
+from dsgd.simulator import World, simulate
 from dsgd.simulator.processes import blocks
 
 SMALL = {"data": "digits", "hidden": "16", "steps": 6, "batch_size": 48, "log_every": 3, "no_plot": True}
@@ -71,6 +76,65 @@ def test_blocks_are_even_and_few_subtrees(size, processes):
     assert min(sizes) >= 1 and max(sizes) - min(sizes) <= max(1, size // (4 * processes))
     if processes in (2, 4) and size == 64:
         assert all(len(subtrees({r for r in range(size) if place[r] == p}, 0, size)) == 1 for p in range(processes))
+
+
+class ThreadLink:
+    """A link between worlds in threads of one process."""
+
+    def __init__(self, process, shared, barrier):
+        self.process, self.processes, self.shared, self.barrier = process, len(shared), shared, barrier
+
+    def exchange(self, next, outbox):
+        self.shared[self.process] = next, outbox
+        self.barrier.wait(timeout=20)
+        everything = list(self.shared)
+        self.barrier.wait(timeout=20)
+        earliest = min(next for next, _ in everything)
+        inbox = [
+            (source, facts, arrays)
+            for source, (_, box) in enumerate(everything)
+            for to, facts, arrays in box
+            if to == self.process
+        ]
+        return earliest, inbox if any(box for _, box in everything) else None
+
+
+def simulate_on(processes, program, size, **options):
+    """What simulate(program, size) gives, from so many worlds that share out the ranks."""
+    shared, barrier, found = [None] * processes, Barrier(processes), [None] * size
+
+    def host(process):
+        world = World(size, link=ThreadLink(process, shared, barrier), **options)
+        for rank, result in enumerate(world.run(lambda rank: program(world.comm(rank)))):
+            if world.place[rank] == process:
+                found[rank] = result
+
+    threads = [Thread(target=host, args=(process,)) for process in range(processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def crossing(comm):
+    """All send messages, of one length and then of different ones, to all at one moment; the clocks show who was first."""
+    rank, size, seen = comm.rank, comm.size, []
+    for turn in range(3):
+        others = [other for other in range(size) if other != rank]
+        sending = [comm.isend(np.full(1 + turn * (7 * rank + 3 * other) % 40, rank), other) for other in others]
+        coming = [comm.irecv(source) for source in (others if rank % 2 else others[::-1])]
+        seen += [(int(request.wait().data[0]), comm.clock()) for request in coming]
+        seen += [(request.wait(), comm.clock()) for request in sending]
+        comm.barrier()
+    return seen
+
+
+@pytest.mark.parametrize("eager_limit", [0, 100, 10**6])
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_messages_of_one_moment_are_served_in_the_order_of_one_process(processes, eager_limit):
+    options = {"network": Network(1e-3, 1e5, eager_limit)}
+    assert simulate_on(processes, crossing, 7, **options) == simulate(crossing, 7, **options)
 
 
 WAITS = """

@@ -10,13 +10,14 @@ one load a rank, no system call where all come together: 0.5 µs on two cores, w
 """
 
 import os
+import time
 
 import numpy as np
 from mpi4py import MPI
 
 from dsgd.command import say
 from dsgd.mpi.segments import FOLDER
-from dsgd.mpi.waiting import wait_until
+from dsgd.mpi.waiting import ASK, wait_until
 
 PRIVATE = 1 << 20  # bytes: a vector up to this size fits a core's L2, and is quicker in each rank's own memory
 LINE = 128  # bytes: two cache lines, which some processors fetch together
@@ -66,11 +67,13 @@ class Window:
         return all([lines[line] >= turn for line in self._lines_of])
 
     def _wait(self):
-        """Others shall have the core, and the watchdog's thread the interpreter, from the first moment on."""
-        if self.crowded:
+        """Ask for a while; then whoever wants the core may have it, and the watchdog's thread the interpreter."""
+        if self.crowded:  # at once: a rank that has not come may need this core to come
             return wait_until(self._all_here, ask=0.0)
+        end = time.monotonic() + ASK
         while not self._all_here():
-            os.sched_yield()
+            if time.monotonic() > end:
+                os.sched_yield()
 
     def notes(self):
         """[what each rank of the host noted in the last barrier]"""

@@ -102,11 +102,11 @@ def restore(job, backend):
 
 def compare(manifest, job, folder):
     """Refuse by name whatever differs between a checkpoint and the run that wants to continue it."""
+    config = job.manifest["config"]
     for key, value in manifest["config"].items():
-        if job.manifest["config"].get(key) != value:
+        if config.get(key, value) != value:  # an older version compared more: the device
             raise UsageError(
-                f"{folder} was trained with {key} = {value!r}, not {job.manifest['config'].get(key)!r}; only steps and "
-                "epochs may change"
+                f"{folder} was trained with {key} = {value!r}, not {config[key]!r}; only steps and epochs may change"
             )
     if manifest["data"] != job.manifest["data"]:
         raise UsageError(

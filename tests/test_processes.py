@@ -12,7 +12,7 @@ from dsgd.network import Network
 from dsgd.simulator import World, simulate
 from dsgd.simulator.processes import blocks
 
-SMALL = {"data": "digits", "hidden": "16", "steps": 6, "batch_size": 48, "log_every": 3, "no_plot": True}
+SMALL = {"data": "digits", "hidden": "16", "steps": 6, "batch_size": 48, "log_every": 3, "no_plot": True, "timed": True}
 LATE = {"compute": "lognormal:mean=1e-4,sigma=1"}  # workers come at different times
 LONG = {"network": "uniform:eager_limit=100,jitter=1e-5"}  # messages wait for their receives, and are late
 ROWS = [

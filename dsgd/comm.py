@@ -82,6 +82,11 @@ class Roles:
         """{rank: worker number}"""
         return {rank: worker for worker, rank in enumerate(self.workers)}
 
+    @cached_property
+    def owned(self):
+        """{rank: (lo, hi)}, its range of x"""
+        return {rank: (lo, hi) for rank, lo, hi in self.owners}
+
 
 class Request(Protocol):
     def wait(self):

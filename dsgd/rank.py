@@ -78,9 +78,8 @@ class Rank:
             seed=config.seed,
             controller=job.controller,
         )
-        owned = {rank: (lo, hi) for rank, lo, hi in job.roles.owners}
-        self.owner = comm.rank in owned
-        self.lo, self.hi = owned.get(comm.rank, (0, job.objective.layout.size))
+        self.owner = comm.rank in job.roles.owned
+        self.lo, self.hi = job.roles.owned.get(comm.rank, (0, job.objective.layout.size))
         self.together = len(job.roles.owners) > 1  # whether x has to be put together from its owners
         epoch = job.sampler.steps_per_epoch
         self.norms = Norms(job.objective.layout, self.lo, self.hi)

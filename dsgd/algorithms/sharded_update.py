@@ -11,22 +11,29 @@ Reference: Rajbhandari et al. 2020 (arXiv 1910.02054), ZeRO stage 1; Xu et al. 2
 Exact when: always data-parallel, to the bit: each element is added in the same tree, and updated alone.
 """
 
+from functools import lru_cache
+
 from dsgd.comm import Roles
 from dsgd.layout import cut
 from dsgd.state import HEAD
 
 
+@lru_cache(maxsize=4)
+def shares(n, size):
+    """(slices (lo, hi) of x (n,), elements of the packet's slices), the same objects for all ranks of a process."""
+    slices = tuple(cut(n, size))
+    return slices, tuple(hi - lo + HEAD * (rank == 0) for rank, (lo, hi) in enumerate(slices))
+
+
 def one_slice_each(size, objective, **options):
     """Every rank is a worker and owns a slice of x, cut at block borders; with more ranks than blocks some are empty."""
-    slices = cut(objective.layout.size, size)
+    slices, _ = shares(objective.layout.size, size)
     return Roles(tuple(range(size)), tuple((rank, lo, hi) for rank, (lo, hi) in enumerate(slices)))
 
 
 def sharded_update(comm, local, state, *, optimizer, schedule, steps):
     """Sum a slice, update it, hand it out."""
-    slices = cut(len(state.start), comm.size)
-    counts = [hi - lo for lo, hi in slices]
-    counts[0] += HEAD
+    slices, counts = shares(len(state.start), comm.size)
     lo, hi = slices[comm.rank]
     packet = comm.replica(HEAD + len(state.start))
     x = packet[HEAD:]

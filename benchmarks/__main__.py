@@ -8,6 +8,7 @@ from importlib import import_module
 
 from threadpoolctl import threadpool_limits
 
+from benchmarks.launching import LeftOut
 from benchmarks.measure import describe, machine
 from benchmarks.results import write
 from dsgd.errors import DataError
@@ -53,7 +54,7 @@ def measure(name, module):
             for figure in module.main() or ():
                 print(f"  {figure}", flush=True)
                 figures.append(figure)
-        except DataError as error:
+        except (DataError, LeftOut) as error:
             print(f"  left out: {error}")
     if figures:
         write(name, facts, figures)

@@ -17,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 
 from dsgd.command import say
-from dsgd.mpi.segments import FOLDER
+from dsgd.mpi.segments import FOLDER, free_bytes
 from dsgd.mpi.waiting import ASK, wait_until
 
 PRIVATE = 1 << 20  # bytes: a vector up to this size fits a core's L2, and is quicker in each rank's own memory
@@ -139,15 +139,6 @@ def fits(world, host):
     in_order = (ranks == ranks[0] + np.arange(host.size)).all() and ranks[0] % host.size == 0
     even = (sizes == host.size).all() and (host.size == world.size or host.size.bit_count() == 1)
     return agreed(world, in_order and even and host.size > 1)
-
-
-def free_bytes():
-    """Bytes that shared memory may still take on this host.  MPI asks for them one page after the other, too late to refuse."""
-    try:
-        status = os.statvfs(FOLDER)
-    except OSError:  # this system keeps shared memory elsewhere
-        return float("inf")
-    return status.f_bavail * status.f_frsize
 
 
 def agreed(world, fact):

@@ -89,7 +89,7 @@ class ThreadLink:
         self.process, self.processes, self.shared, self.barrier = process, len(shared), shared, barrier
 
     def exchange(self, next, outbox):
-        outbox = [(to, *unpack(pack([item]))[0]) for to, *item in outbox]  # as MPI's link has it
+        outbox = [(to, *unpack(np.concatenate(pack([item])))[0]) for to, *item in outbox]  # as MPI's link has it
         self.shared[self.process] = next, outbox
         self.barrier.wait(timeout=20)
         everything = list(self.shared)

@@ -6,7 +6,6 @@ mpirun -n 2 python -m benchmarks.processes      in one process, the plain simula
 
 import json
 import statistics
-import subprocess
 import sys
 
 WORKERS, BATCH, STEPS, ROUNDS = 64, 32, 30, 5
@@ -37,22 +36,15 @@ def job_main(backend=None):
     return 0
 
 
-def launch(processes):
-    """(seconds a step, hash) of one run; that of one process pays for no MPI."""
-    words = ["mpirun", "-n", str(processes)] if processes > 1 else []
-    words += [sys.executable, "-m", "benchmarks.processes"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
 def processes_figures():
     """64 workers on one process and on two."""
+    from benchmarks.launching import told
     from benchmarks.measure import Figure
 
-    counts, found = (1, 2), {}
+    counts, found = {1: None, 2: 2}, {}  # processes: ranks under mpirun; one process pays for no MPI
     for _ in range(ROUNDS):
-        for processes in counts:
-            found.setdefault(processes, []).append(launch(processes))
+        for processes, ranks in counts.items():
+            found.setdefault(processes, []).append(told("benchmarks.processes", ranks=ranks))
     seconds = {processes: statistics.median(s for s, _ in runs) for processes, runs in found.items()}
     hashes = {digest for runs in found.values() for _, digest in runs}
     for processes in counts:

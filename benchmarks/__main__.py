@@ -8,9 +8,12 @@ from importlib import import_module
 
 from threadpoolctl import threadpool_limits
 
+from benchmarks.launching import LeftOut
 from benchmarks.measure import describe, machine
 from benchmarks.results import write
+from dsgd.command import run_command
 from dsgd.errors import DataError
+from dsgd.specs import choose
 
 SPEED = (
     "step",
@@ -36,12 +39,15 @@ TRAINING = ("replay", "controllers", "seeds", "fashion", "consistency")
 
 def main(names):
     known = (*SPEED, *TRAINING)
-    unknown = [name for name in names if name not in (*known, "all")]
-    if unknown:
-        sys.exit(f"unknown benchmark {unknown[0]!r}; choices: all, {', '.join(known)}")
+    if {"-h", "--help"} & set(names):
+        print(__doc__, ", ".join(known), sep="\n")
+        return 0
+    for name in names:
+        choose("benchmark", name, dict.fromkeys((*known, "all")))
     print(describe(machine()))
     for name in known if "all" in names else names or SPEED:
         measure(name, import_module(f"benchmarks.{name}"))
+    return 0
 
 
 def measure(name, module):
@@ -53,11 +59,11 @@ def measure(name, module):
             for figure in module.main() or ():
                 print(f"  {figure}", flush=True)
                 figures.append(figure)
-        except DataError as error:
+        except (DataError, LeftOut) as error:
             print(f"  left out: {error}")
     if figures:
         write(name, facts, figures)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(run_command(main))

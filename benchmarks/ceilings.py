@@ -5,7 +5,6 @@ mpirun -n 2 python -m benchmarks.ceilings      the ranks, which `python -m bench
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 
@@ -43,16 +42,11 @@ def copies(source, target):
 
 
 def main():
-    from benchmarks.launching import reason
+    from benchmarks.launching import told
     from benchmarks.measure import Figure
 
     yield from processor()
-    ranks = [sys.executable, "-m", "benchmarks.ceilings"]
-    done = subprocess.run(["mpirun", "-n", "2", *ranks], capture_output=True, text=True)
-    if done.returncode:
-        yield Figure("a message between two ranks", "", None, "µs", note=reason(done))
-        return
-    latency, transfer = (seconds / 2 for seconds in json.loads(done.stdout))
+    latency, transfer = (seconds / 2 for seconds in told("benchmarks.ceilings", ranks=2))
     yield Figure("a message of 8 bytes from rank to rank", "", latency * 1e6, "µs")
     yield Figure("a message of 4 MiB from rank to rank", "", (1 << 22) / transfer / 1e9, "GB/s")
 

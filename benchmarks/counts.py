@@ -58,4 +58,3 @@ def main():
                 yield Figure(what, network, instructions(program, case) / 1e6, "million")
         except LeftOut as why:
             yield Figure(what, "", None, "million", note=str(why))
-            return

@@ -7,7 +7,6 @@ what is agreed in them, and the notes of the communicator.  The watchdog's threa
 """
 
 import json
-import subprocess
 import sys
 
 WIDTHS, BATCH, CHUNK, ROUNDS, BAR = (784, 128, 10), 128, 40, 31, 3
@@ -84,19 +83,13 @@ def rank_main():
 
 
 def main():
-    from benchmarks.launching import reason
+    from benchmarks.launching import told
     from benchmarks.measure import Figure
     from dsgd.simulator import simulate
 
     what = "a step with guards takes longer than one without by"
     medians = {1: simulate(lambda comm: measure(comm, comm), 1, dtype="float32")[0]}
-    done = subprocess.run(
-        ["mpirun", "-n", "2", sys.executable, "-m", "benchmarks.guards"], capture_output=True, text=True
-    )
-    if done.returncode:
-        yield Figure(what, "2 ranks", None, "%", note=reason(done))
-    else:
-        medians[2] = json.loads(done.stdout)
+    medians[2] = told("benchmarks.guards", ranks=2)
     for ranks, seconds in medians.items():
         guarded, bare = (1e6 * seconds[name] / CHUNK for name in ("guarded", "bare"))
         note = f"{guarded:.0f} µs, {bare:.0f} without"

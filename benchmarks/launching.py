@@ -16,9 +16,18 @@ def launch(program, cases, ranks=None):
     Args:
         program: its name.  cases: [(widths, global batch)].  ranks: under mpirun; None for one process without.
     """
-    words = [*(["mpirun", "-n", str(ranks)] if ranks else []), sys.executable, "-m", "benchmarks.worker"]
+    return told("benchmarks.worker", program, json.dumps(cases), ranks=ranks)
+
+
+def told(module, *arguments, ranks=None):
+    """What `python -m module` prints in its last line, from JSON.   ranks: as for launch
+
+    Raises:
+        LeftOut: there is no mpirun, or it fails.
+    """
+    words = [*(["mpirun", "-n", str(ranks)] if ranks else []), sys.executable, "-m", module, *arguments]
     try:
-        done = subprocess.run([*words, program, json.dumps(cases)], capture_output=True, text=True)
+        done = subprocess.run(words, capture_output=True, text=True)
     except FileNotFoundError:
         raise LeftOut("there is no mpirun; pip install 'dsgd[mpich]'") from None
     if done.returncode:

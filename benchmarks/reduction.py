@@ -8,7 +8,6 @@ parameters can lie are measured, in each rank's own memory and once per host; th
 """
 
 import json
-import subprocess
 import sys
 
 SIZES = (256, 1024, 4096, 16_384, 101_770, 669_706, 1_863_690, 10_000_000)  # parameters; of MLPs, some of them
@@ -110,19 +109,15 @@ def rank_main():
 
 
 def main():
-    from benchmarks.launching import reason
+    from benchmarks.launching import told
     from benchmarks.measure import Figure
     from dsgd.mpi.window import PRIVATE
+    from dsgd.state import HEAD
 
     for ranks in (2, 4):
         what = f"exact sum and update / MPI_Allreduce and update, {ranks} ranks"
-        command = ["mpirun", "-n", str(ranks), sys.executable, "-m", "benchmarks.reduction"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            yield Figure(what, "", None, note=reason(done))
-            continue
-        for n, seconds in json.loads(done.stdout).items():
-            ours = "private" if ITEM * int(n) <= PRIVATE else "once"
+        for n, seconds in told("benchmarks.reduction", ranks=ranks).items():
+            ours = "private" if ITEM * (HEAD + int(n)) <= PRIVATE else "once"  # as the window chooses
             note = ", ".join(f"{way} {1e6 * seconds[way]:.0f}" for way in WAYS) + " µs"
             most = BARS[int(n) >= LARGE]
             yield Figure(what, f"{int(n):,} parameters", seconds[ours] / seconds["library"], most=most, note=note)

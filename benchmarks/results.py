@@ -10,6 +10,7 @@ from benchmarks.measure import Figure
 
 FOLDER = Path(__file__).parent / "results"
 REFERENCE = FOLDER / "reference.json"
+BUSY = 2  # load for each core: the benchmark before leaves up to that
 
 
 def write(name, facts, figures, folder=FOLDER):
@@ -35,7 +36,12 @@ def gather(folder=FOLDER, reference=REFERENCE):
     found = json.loads(reference.read_text(encoding="utf-8")) if reference.exists() else {}
     for path in sorted(folder.glob("*.json")):
         if path != reference:
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            result = json.loads(path.read_text(encoding="utf-8"))
+            load, cores = result["machine"]["load"], result["machine"]["cores"]
+            if load > BUSY * cores:
+                print(f"{path.stem} was begun at a load of {load} on {cores} cores and is left out: measure it again")
+            else:
+                found[path.stem] = result
     reference.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

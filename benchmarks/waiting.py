@@ -9,8 +9,6 @@ ways take turns, so that noise meets all alike.
 
 import json
 import os
-import subprocess
-import sys
 import time
 
 ROUNDS, TRIPS, CORES = 9, 200, 2
@@ -99,15 +97,10 @@ def measure():
 
 
 def main():
-    from benchmarks.launching import reason
+    from benchmarks.launching import told
     from benchmarks.measure import Figure
 
-    command = ["mpirun", "-n", "4", sys.executable, "-m", "benchmarks.waiting"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        yield Figure("speed of a rank while three wait", "", None, note=reason(done))
-        return
-    seconds = json.loads(done.stdout)
+    seconds = told("benchmarks.waiting", ranks=4)
     for way, name in (("block", "as MPI waits"), ("sleep", "as our ranks wait")):
         bars = BARS if way == "sleep" else {}
         for what in ("recv", "allreduce"):

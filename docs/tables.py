@@ -125,7 +125,7 @@ def summed_up(figures):
 
 def ceilings():
     yield "what", "measured"
-    for figure in read(REFERENCE)["ceilings"][1]:
+    for figure in (figure for figure in read(REFERENCE)["ceilings"][1] if figure.value is not None):
         yield f"{figure.what} {figure.case}".strip(), f"{figure.shown} {figure.unit}"
 
 

@@ -117,7 +117,9 @@ def load(folder):
                 return found
             except CheckpointError as error:
                 problems.append(str(error))
-    raise CheckpointError(problems[0] if problems else nothing_to_resume(folder))
+    if problems:
+        raise CheckpointError(f"{problems[0]}; no older one is whole: train anew into another --output")
+    raise CheckpointError(nothing_to_resume(folder))
 
 
 def nothing_to_resume(folder):

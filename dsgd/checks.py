@@ -34,7 +34,8 @@ def check_backend(config, backend):
         raise UsageError("--resume needs the run's folder: --output FOLDER")
     if config.reduction == "native" and backend.virtual:
         raise UsageError(
-            "--reduction native is the MPI library's order, and there is no library here; start it with mpirun"
+            "--reduction native is the MPI library's order, and simulated ranks have no library; leave --reduction out, or start "
+            "it with mpirun and without --simulate"
         )
 
 
@@ -47,6 +48,7 @@ def check_processes(config, roles, faults, backend):
         f"--faults {kinds and kinds[0]}": bool(kinds),
         f"--algorithm {config.algorithm}, which is asynchronous,": not roles.synchronous,
         f"--device {config.device}": config.device != "cpu",
+        f"--compute {config.compute}, by the speed of this process,": config.compute.startswith("measured"),
     }
     for what, found in alone.items():
         if found:

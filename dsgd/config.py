@@ -181,14 +181,18 @@ class Config:
             self.check_controller(make_controller(self.controller)[0])
         if ALGORITHMS[name].sums not in SUMS[self.reduction] and self.reduction != "tree":
             raise UsageError(
-                f"--reduction {self.reduction} is a way to all-reduce, and {name} does not; leave it out, or add ranks"
+                f"--reduction {self.reduction} is a way to all-reduce, and {name} does not; leave it out"
+                + ", or add ranks" * (name == "sgd")
                 if self.reduction in REDUCTIONS
-                else f"--reduction {self.reduction}: {name} has no reduction over workers; leave it out"
+                else f"--reduction {self.reduction}: {name} has no reduction over workers that MPI could make; leave it out"
             )
         synchronous = ALGORITHMS[name].synchronous(**options)
         replicas = ALGORITHMS[name].replicas and synchronous and not options.get("colocated")
         if self.check_replicas and not replicas:
-            raise UsageError(f"--check-replicas: the workers of {self.algorithm} do not hold the same x; leave it out")
+            raise UsageError(
+                f"--check-replicas compares the x of each worker, and those of {self.algorithm} own parts of it, or go their own "
+                "ways; leave it out"
+            )
         if not synchronous:
             agreed = {
                 "--tolerance": self.tolerance != OFF,

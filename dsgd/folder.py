@@ -143,7 +143,7 @@ def differences(arrays, manifest, job, folder):
     if before != now:
         own = sorted({name.split("/", 2)[2] for name in arrays if "/own/" in name})
         yield (
-            f"{folder} was on {before} ranks and goes on with {now}: from here on its bits differ from those of a run on "
+            f"{folder} was on {before} ranks and goes on with {now} (--simulate {before} would keep them): from here on its bits differ from those of a run on "
             f"{before}" + (f"; what only one rank had is left out ({', '.join(own)})" if own else "")
         )
     changed = [

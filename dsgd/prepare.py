@@ -167,6 +167,7 @@ def facts(job):
     """What must be the same on every rank before the first step, {name: value}."""
     shapes = {name: list(shape) for name, shape in job.objective.layout.shapes.items()}
     free = {
+        "simulate": job.config.simulate,
         "steps": job.steps,
         "resume": job.config.resume,
         "check_replicas": job.config.check_replicas,

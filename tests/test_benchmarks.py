@@ -45,18 +45,18 @@ def test_what_was_left_out_meets_no_bar_and_says_why():
     assert str(figure) == "speed: left out; PyTorch is not installed"
 
 
-def test_results_are_read_as_they_were_written_and_the_rest_of_the_reference_stays(tmp_path):
-    reference, old, new = (
-        tmp_path / "reference.json",
-        Figure("a", "", 1.0, most=2.0),
-        Figure("b", "toy", None, note="no"),
-    )
-    results.write("first", {"cores": 2}, [old], tmp_path)
+def test_results_are_read_as_they_were_written_and_the_rest_of_the_reference_stays(tmp_path, capsys):
+    reference = tmp_path / "reference.json"
+    old, new = Figure("a", "", 1.0, most=2.0), Figure("b", "toy", None, note="no")
+    idle, other = {"cores": 2, "load": 1.0}, {"cores": 4, "load": 8.0}
+    results.write("first", idle, [old], tmp_path)
     results.gather(tmp_path, reference)
     (tmp_path / "first.json").unlink()
-    results.write("second", {"cores": 4}, [new], tmp_path)
+    results.write("second", other, [new], tmp_path)
+    results.write("third", {"cores": 4, "load": 8.1}, [new], tmp_path)  # other work was under way
     results.gather(tmp_path, reference)
-    assert results.read(reference) == {"first": ({"cores": 2}, [old]), "second": ({"cores": 4}, [new])}
+    assert results.read(reference) == {"first": (idle, [old]), "second": (other, [new])}
+    assert "third was begun at a load of 8.1 on 4 cores" in capsys.readouterr().out
 
 
 def test_the_reference_was_measured_with_the_bars_that_hold_now():
@@ -179,8 +179,8 @@ def test_allocations_are_those_of_a_hot_step_and_what_stays_is_not_counted():
 
 def test_an_unknown_benchmark_is_refused_with_the_choices():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "nothing"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 1
-    assert "unknown benchmark 'nothing'; choices: all, step, " in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("dsgd: unknown benchmark 'nothing'; ") and "choices: step, " in done.stderr
 
 
 def test_a_benchmark_prints_its_figures_and_writes_them(tmp_path, monkeypatch, capsys):

@@ -207,5 +207,5 @@ def test_replicas_that_agree_are_no_drift(algorithm):
 
 @pytest.mark.parametrize("algorithm", ["model-parallel", "parameter-server:consistency=asp"])
 def test_workers_that_hold_different_parameters_are_not_compared(algorithm):
-    with pytest.raises(UsageError, match="do not hold the same x"):
+    with pytest.raises(UsageError, match="compares the x of each worker"):
         dsgd.run(**RUN, algorithm=algorithm, check_replicas=1)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from dsgd.mpi import segments
+from dsgd.mpi import launch, segments
 from launching import TRAIN, mpirun, start
 
 TINY = ["--data", "teacher:samples=120,features=6,hidden=4,classes=3", "--hidden", "8", "--no-plot", "--quiet"]
@@ -228,6 +228,14 @@ def test_a_job_that_starts_while_we_sweep_is_not_disturbed(tmp_path):
         over.set()
         thread.join()
     assert max(sweeps) > 0  # there were some to be seen
+
+
+@pytest.mark.parametrize("free, told", [(launch.ROOM - 1, "only 32.0 MiB are free"), (launch.ROOM, "")])
+def test_little_shared_memory_is_told_of_before_mpi_starts(free, told, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "free_bytes", lambda: free)
+    launch.warn_of_little_memory()
+    err = capsys.readouterr().err
+    assert told in err and ("--shm-size" in err) == bool(told)
 
 
 @pytest.mark.skipif(not os.environ.get("DSGD_OPENMPI"), reason="DSGD_OPENMPI names no environment with Open MPI")

@@ -47,18 +47,16 @@ class Result:
         return figure({self.summary["algorithm"]: self.records})
 
 
-def open_backend(name, config, world):
-    """The backend of a run, by name, or the one given, whose processes share out the ranks if they are simulated.
+def open_backend(backend, config, world):
+    """The backend of a run, by name, or the one given.
 
     Under MPI, start a script by `mpirun -n 4 python -m mpi4py SCRIPT`.
     """
-    if name is not None and not isinstance(name, str):
-        if not config.simulate or name.virtual:
-            return name
-        from dsgd.simulator.backend import SharedSimulator
+    if backend is None:
+        from dsgd.simulator.backend import SimulatorBackend
 
-        return SharedSimulator(config.simulate, name, **(world or {}))
-    if name == "mpi":
+        return SimulatorBackend(config.simulate or 1, "simulator" if config.simulate else "single", **(world or {}))
+    if backend == "mpi":
         try:
             from dsgd.mpi.backend import MPIBackend
         except ImportError as error:
@@ -66,12 +64,17 @@ def open_backend(name, config, world):
                 f"no MPI here ({error}); pip install 'dsgd[mpich]', or leave backend out to simulate"
             ) from None
 
-        return open_backend(MPIBackend(), config, world)
-    if name is not None:
-        raise UsageError(f"unknown backend {name!r}: it is 'mpi', or left out for the simulator")
-    from dsgd.simulator.backend import SimulatorBackend
+        backend = MPIBackend()
+    if isinstance(backend, str):
+        raise UsageError(f"unknown backend {backend!r}: it is 'mpi', or left out for the simulator")
+    return share_out(backend, config, world) if config.simulate and not backend.virtual else backend
 
-    return SimulatorBackend(config.simulate or 1, "simulator" if config.simulate else "single", **(world or {}))
+
+def share_out(host, config, world):
+    """The simulator whose ranks the processes of another backend share out."""
+    from dsgd.simulator.backend import SharedSimulator
+
+    return SharedSimulator(config.simulate, host, **(world or {}))
 
 
 def run(config=None, *, backend=None, objective=None, controller=None, world=None, wish=None, announce=None, **flags):

@@ -37,7 +37,8 @@ class Link:
         mine = np.array([*next, *map(len, letters)], np.float64)
         all_ = np.empty((self.processes, len(mine)))
         self._wait(self._world.Iallgather(mine, all_))
-        earliest, sizes = min(map(tuple, all_[:, :2].tolist())), all_[:, 2:].astype(int)
+        time, phase = min(map(tuple, all_[:, :2].tolist()))
+        earliest, sizes = (time, int(phase)), all_[:, 2:].astype(int)
         if not sizes.any():
             return earliest, None
         coming = sizes[:, self.process]

@@ -15,8 +15,8 @@ from dsgd.folder import start_folder
 from dsgd.follow import settings
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
-from dsgd.state import HEAD
 from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
+from dsgd.state import HEAD
 from dsgd.trace import encode, make_events
 
 
@@ -135,9 +135,12 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
 
 
 def packet_of(job):
-    """Elements of the packets that all ranks sum in the written order; 0 for an algorithm or a reduction that does not."""
+    """Elements of the packets that all ranks sum in the written order, each where it computed its own.
+
+    0 for an algorithm or a reduction that does not, and for packets on a card: they go through pinned memory.
+    """
     summed = job.algorithm.sums in ("allreduce", "reduce_scatter") and job.config.reduction == "tree"
-    return HEAD + job.objective.layout.size if summed and not job.roles.servers else 0
+    return HEAD + job.objective.layout.size if summed and not job.roles.servers and job.xp is np else 0
 
 
 def load_of(server, roles, ranks):

@@ -7,6 +7,7 @@ import numpy as np
 import dsgd
 from benchmarks.measure import NETWORKS, Figure
 from benchmarks.step import data
+from dsgd.algorithms import ALGORITHMS
 from dsgd.data import Dataset
 from dsgd.device import open_device
 from dsgd.errors import UsageError
@@ -19,7 +20,6 @@ from dsgd.optimizers import SGD
 from dsgd.products import BF16, EXACT, TF32
 from dsgd.sampling import Shuffled
 from dsgd.schedules import constant
-from dsgd.algorithms import ALGORITHMS
 from dsgd.simulator import World
 from dsgd.staging import Staged
 from dsgd.state import State

@@ -42,6 +42,7 @@ def parts(widths, batch):
     in_turn = cycle(batches)
     x, packet = hot.start(0, np.float32), np.zeros(HEAD + hot.layout.size, np.float32)
     g, copy = packet[HEAD:], np.zeros_like(x)
+    drawn = np.empty((batch, widths[0]), dataset.dtype), np.empty(batch, y.dtype)
     params, grads = hot.views(x), hot.views(g)
     local, update = Local(World(1, dtype=np.float32).comm(0), hot, sampler), Update(SGD(), Norms(hot.layout))
     return {
@@ -49,7 +50,7 @@ def parts(widths, batch):
         "gradient": partial(hot.gradient, params, grads, batches[0], 1 / batch),
         "check": lambda: local.sign(packet, g, 0, batch, 0.0),
         "update": lambda: update.step(x, g, 1e-6),
-        "draw": lambda: cold.draw(next(in_turn).rows),
+        "draw": lambda: cold.draw(next(in_turn).rows, *drawn),
         "copy of x": partial(np.copyto, copy, x),
     }
 

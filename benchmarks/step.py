@@ -40,12 +40,12 @@ class HotBatch(Supervised):
 
     def __init__(self, *network, **options):
         super().__init__(*network, **options)
-        self.drawn = {}  # number of rows -> batch
+        self.drawn = set()  # numbers of rows
 
-    def draw(self, rows):
+    def draw(self, rows, X, y):
         if len(rows) not in self.drawn:
-            self.drawn[len(rows)] = super().draw(rows)
-        return self.drawn[len(rows)]
+            super().draw(rows, X, y)
+            self.drawn.add(len(rows))
 
 
 def dsgd_steps(widths=WIDTHS, batch=BATCH, chunk=CHUNK, algorithm="sgd", samples=0):

@@ -128,5 +128,5 @@ def scratch(like, n):
 
 
 def held():
-    """The scratch memory of this thread; whoever holds what is returned keeps it from being given back."""
-    return list(_scratch.__dict__.values())
+    """The zeros, and this thread's scratch memory; whoever holds what is returned keeps it from being given back."""
+    return [*_zeros.values(), *_scratch.__dict__.values()]

@@ -16,19 +16,17 @@ from dsgd.errors import OutOfDeviceMemory, UsageError
 from dsgd.graph import probe
 from dsgd.metrics import ROWS
 
-VECTORS = (
-    8  # of the parameters' size that a rank has at once: x, gradient, sum, two of an optimizer, what is computed from
-)
-ARRAYS = (
-    6  # of a layer's width that a pass has at once: output, before dropout and activation, mask, delta, a spare one
-)
+# Of the parameters' size, that a rank has at once: x, gradient, sum, two of an optimizer, what is computed from them.
+VECTORS = 8
+# Of a layer's width, that a pass has at once: output, before dropout and activation, mask, delta, a spare one.
+ARRAYS = 6
 
 
-def open_device(name, process=0):
+def open_device(name, local_rank=0):
     """The module of the arrays of a run: numpy, or cupy once a card has answered.
 
     Args:
-        name: cpu or gpu.  process: which of the processes this is; they are dealt to the cards of a host in turn.
+        name: cpu or gpu.  local_rank: of this process on its host, whose processes are dealt to its cards in turn.
     Raises:
         UsageError: what is missing.
     """
@@ -41,7 +39,7 @@ def open_device(name, process=0):
             f"--device gpu needs CuPy ({error}): pip install 'dsgd[cuda12]', or dsgd[cuda13]; {cpu_command(sys.argv)}"
         ) from None
     try:
-        cupy.cuda.Device(process % cupy.cuda.runtime.getDeviceCount()).use()
+        cupy.cuda.Device(local_rank % cupy.cuda.runtime.getDeviceCount()).use()
         cupy.arange(2).sum().get()  # memory, compiler and driver
     except Exception as error:  # each of them has errors of its own
         raise UsageError(f"--device gpu: no card answers ({error}); {cpu_command(sys.argv)}") from None
@@ -61,19 +59,29 @@ def cpu_command(argv):
     return "on the CPU: " + shlex.join(["python", "-m", "dsgd.train", *left])
 
 
-def settle(xp, objective, workers, batch, ranks, dtype):
-    """Move an objective to its device and see whether a step can be captured there; returns the Room that was needed.
+def settle(xp, config, algorithm, objective, workers, ranks):
+    """Move an objective to its card and see whether a step can be captured there.
 
     Args:
-        xp: the module of the device's arrays.  ranks: of this process.  batch: the global one, over all workers.
+        xp: the module of the device's arrays.  algorithm: algorithms.Algorithm.  workers: how many.  ranks: of this process.
+    Returns:
+        The Room that is needed on the card; None on the CPU, where there is nothing to do.
     Raises:
-        UsageError: this objective computes on the CPU alone, or the card has no room for it.
+        UsageError: the algorithm or the objective computes on the CPU alone.
+        OutOfDeviceMemory: the card has no room for it.
     """
+    if xp is np:
+        return None
+    if algorithm.model:
+        raise UsageError(
+            f"--device gpu: the servers of {config.parse_algorithm()[0]} look into what they receive, on the CPU; use a "
+            "synchronous algorithm without them, such as data-parallel, or leave --device gpu out"
+        )
     if not hasattr(objective, "place"):
         raise UsageError("--device gpu trains a network on a data set, and this objective computes on the CPU alone")
-    room = make_room(objective, workers, ranks, np.dtype(dtype).itemsize)
+    room = make_room(objective, workers, ranks, np.dtype(config.dtype).itemsize)
     with explained(xp, room, lambda: "before the first step"):
-        room.refuse(free(xp), ceil(batch / workers))
+        room.refuse(free(xp), ceil(config.batch_size / workers))
         objective.place(xp)
         objective.replay = probe(xp)
     return room

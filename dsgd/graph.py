@@ -4,7 +4,8 @@
     second:                         graph ← capture(work)       it is noted
     from then on:                   launch(graph)               all of it, by one call
 
-A graph holds addresses, so its key is where the arrays lie, and it keeps them alive.  CuPy refuses its own matrix products
+A graph holds addresses, so its key is where the arrays lie, and it keeps them alive: those that `work` is bound to, and the
+scratch memory and zeros of arrays.py, which others replace when they need more.  CuPy refuses its own matrix products
 during a capture (cupy/cupy#6290); within `work` those of products.py stand in for them.  What else `work` allocates comes
 from a pool that nobody else uses, and that the first run has filled: no other array can come to lie there.
 """

@@ -58,14 +58,10 @@ class Supervised:
         """Multiplications and additions of a gradient over `rows` samples: 2 per weight forward, 4 backward."""
         return 6 * rows * sum(self._weights if layers is None else self._weights[layers[0] : layers[-1] + 1])
 
-    def draw(self, rows):
-        """The samples `rows` (B,) as arrays (X (B, n_in), y (B,) or (B, n_out)), valid until the next draw of B rows."""
-        if len(rows) not in self._passes:
-            self._passes[len(rows)] = self._arrays(len(rows))
-        batch, targets, _ = self._passes[len(rows)]
-        self.data.gather(rows, batch)
-        take(self.data.y, rows, out=targets)
-        return batch, targets
+    def draw(self, rows, X, y):
+        """X (B, n_in), y (B,) or (B, n_out) ← the samples `rows` (B,), whose numbers lie on the device of the data."""
+        self.data.gather(rows, X)
+        take(self.data.y, rows, out=y)
 
     def numbers(self, rows):
         """`rows` (B,) on the device of the data, in memory that is kept for as many."""
@@ -106,17 +102,17 @@ class Supervised:
         """
         if len(batch) not in self._passes:
             self._passes[len(batch)] = self._arrays(len(batch))
-        rows, (X, _, work) = self.numbers(batch.rows), self._passes[len(batch)]
+        rows, (X, y, work) = self.numbers(batch.rows), self._passes[len(batch)]
         self._drop(batch, work, self.layers, X)
-        compute = partial(self._gradient, params, grads, rows, work, scale)
+        compute = partial(self._gradient, params, grads, rows, X, y, work, scale)
         if self.replay is None:
             return compute()
         where = (address(next(iter(views.values()))) for views in (params, grads))
         return self.replay((*where, address(X), len(batch), scale), compute)
 
-    def _gradient(self, params, grads, rows, work, scale):
-        """What a captured step holds: all of it on one device."""
-        X, y = self.draw(rows)
+    def _gradient(self, params, grads, rows, X, y, work, scale):
+        """What a captured step holds: all of it on one device, and all that it computes with given."""
+        self.draw(rows, X, y)
         z = forward(self.net, params, X, work, self.layers)
         loss = self.loss(z, y, scale, z)
         self.backward(params, grads, z, work, self.layers)

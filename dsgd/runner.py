@@ -15,8 +15,8 @@ from dsgd.folder import start_folder
 from dsgd.follow import settings
 from dsgd.prepare import facts, prepare
 from dsgd.rank import Rank
-from dsgd.state import HEAD
 from dsgd.records import METRICS, ORDER, SUMMARY, TRACE, write_json, write_text
+from dsgd.state import HEAD
 from dsgd.trace import encode, make_events
 
 
@@ -47,18 +47,16 @@ class Result:
         return figure({self.summary["algorithm"]: self.records})
 
 
-def open_backend(name, config, world):
-    """The backend of a run, by name, or the one given, whose processes share out the ranks if they are simulated.
+def open_backend(backend, config, world):
+    """The backend of a run, by name, or the one given.
 
     Under MPI, start a script by `mpirun -n 4 python -m mpi4py SCRIPT`.
     """
-    if name is not None and not isinstance(name, str):
-        if not config.simulate or name.virtual:
-            return name
-        from dsgd.simulator.backend import SharedSimulator
+    if backend is None:
+        from dsgd.simulator.backend import SimulatorBackend
 
-        return SharedSimulator(config.simulate, name, **(world or {}))
-    if name == "mpi":
+        return SimulatorBackend(config.simulate or 1, "simulator" if config.simulate else "single", **(world or {}))
+    if backend == "mpi":
         try:
             from dsgd.mpi.backend import MPIBackend
         except ImportError as error:
@@ -66,12 +64,17 @@ def open_backend(name, config, world):
                 f"no MPI here ({error}); pip install 'dsgd[mpich]', or leave backend out to simulate"
             ) from None
 
-        return open_backend(MPIBackend(), config, world)
-    if name is not None:
-        raise UsageError(f"unknown backend {name!r}: it is 'mpi', or left out for the simulator")
-    from dsgd.simulator.backend import SimulatorBackend
+        backend = MPIBackend()
+    if isinstance(backend, str):
+        raise UsageError(f"unknown backend {backend!r}: it is 'mpi', or left out for the simulator")
+    return share_out(backend, config, world) if config.simulate and not backend.virtual else backend
 
-    return SimulatorBackend(config.simulate or 1, "simulator" if config.simulate else "single", **(world or {}))
+
+def share_out(host, config, world):
+    """The simulator whose ranks the processes of another backend share out."""
+    from dsgd.simulator.backend import SharedSimulator
+
+    return SharedSimulator(config.simulate, host, **(world or {}))
 
 
 def run(config=None, *, backend=None, objective=None, controller=None, world=None, wish=None, announce=None, **flags):
@@ -132,9 +135,12 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
 
 
 def packet_of(job):
-    """Elements of the packets that all ranks sum in the written order; 0 for an algorithm or a reduction that does not."""
+    """Elements of the packets that all ranks sum in the written order, each where it computed its own.
+
+    0 for an algorithm or a reduction that does not, and for packets on a card: they go through pinned memory.
+    """
     summed = job.algorithm.sums in ("allreduce", "reduce_scatter") and job.config.reduction == "tree"
-    return HEAD + job.objective.layout.size if summed and not job.roles.servers else 0
+    return HEAD + job.objective.layout.size if summed and not job.roles.servers and job.xp is np else 0
 
 
 def load_of(server, roles, ranks):

@@ -17,7 +17,7 @@ from dsgd.mpi.link import Link
 from dsgd.mpi.shared import SharedComm
 from dsgd.mpi.waiting import crowded
 from dsgd.mpi.watchdog import Watchdog
-from dsgd.mpi.window import open_window
+from dsgd.mpi.window import hosts, open_window
 from dsgd.traced import Log, Room, Traced
 
 
@@ -29,8 +29,10 @@ class MPIBackend:
     def __init__(self):
         self._world = MPI.COMM_WORLD
         self.size = self.processes = self._world.size
-        self.process = self._world.rank
-        self.main = self.process == 0
+        self.main = self._world.rank == 0
+        host = hosts(self._world)
+        self.local_rank = host.rank  # among the processes of this host
+        host.Free()
         self._crowded = crowded(self._world)
         self._comm = MPIComm(self._world.Dup(), crowded=self._crowded)
 

@@ -1,6 +1,7 @@
 """What the processes that share out a simulated world hand to each other: see simulator/processes.py."""
 
 import json
+from sys import byteorder
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from dsgd.mpi.activity import ACTIVITY, noting
 from dsgd.mpi.waiting import wait_until
 
 ALIGNED = 64  # bytes: where arrays begin
+PADDING = np.zeros(ALIGNED, np.uint8)
 
 
 class Link:
@@ -34,14 +36,16 @@ class Link:
 
     def _exchange(self, next, outbox):
         letters = [pack([item[1:] for item in outbox if item[0] == to]) for to in range(self.processes)]
-        mine = np.array([*next, *map(len, letters)], np.float64)
+        mine = np.array([*next, *(sum(map(len, pieces)) for pieces in letters)], np.float64)
         all_ = np.empty((self.processes, len(mine)))
         self._wait(self._world.Iallgather(mine, all_))
-        earliest, sizes = min(map(tuple, all_[:, :2].tolist())), all_[:, 2:].astype(int)
+        time, phase = min(map(tuple, all_[:, :2].tolist()))
+        earliest, sizes = (time, int(phase)), all_[:, 2:].astype(int)
         if not sizes.any():
             return earliest, None
         coming = sizes[:, self.process]
-        out, into = np.concatenate(letters), np.empty(coming.sum(), np.uint8)
+        out = np.concatenate([piece for pieces in letters for piece in pieces])
+        into = np.empty(coming.sum(), np.uint8)
         self._wait(self._world.Ialltoallv([out, sizes[self.process].tolist()], [into, coming.tolist()]))
         into.setflags(False)
         ends = np.cumsum(coming)
@@ -60,22 +64,14 @@ class Link:
 
 
 def pack(items):
-    """[(facts, arrays)] as bytes: the length of a JSON text, the text, the arrays one after the other."""
+    """[(facts, arrays)] as pieces of bytes, to be put together: the length of a JSON text, the text, the arrays in turn."""
     if not items:
-        return np.empty(0, np.uint8)
+        return [PADDING[:0]]
     arrays = [x for _, arrays in items for x in arrays]
     forms = [[facts, [[len(x), x.dtype.str] for x in arrays]] for facts, arrays in items]
     text = json.dumps(forms).encode()
-    parts = [np.array([len(text)], np.int64).view(np.uint8), np.frombuffer(text, np.uint8)]
-    begin, starts = _aligned(8 + len(text)), []
-    for x in arrays:
-        starts.append(begin)
-        begin = _aligned(begin + x.nbytes)
-    letter = np.empty(begin, np.uint8)
-    letter[: 8 + len(text)] = np.concatenate(parts)
-    for start, x in zip(starts, arrays):
-        letter[start : start + x.nbytes] = x.view(np.uint8)
-    return letter
+    head = np.frombuffer(len(text).to_bytes(8, byteorder) + text, np.uint8)
+    return [piece for x in (head, *arrays) for piece in (x.view(np.uint8), PADDING[: -x.nbytes % ALIGNED])]
 
 
 def unpack(letter):

@@ -15,7 +15,7 @@ class SimulatorBackend:
     virtual = True  # whether the clock is
     main = True  # whether this process hosts rank 0
     clock_error = 0.0
-    process = 0  # which of the processes this is
+    local_rank = 0  # of this process, among those of its host
 
     def __init__(self, size, name="simulator", **options):
         self.size, self.name, self.processes = size, name, 1
@@ -56,7 +56,7 @@ class SharedSimulator(SimulatorBackend):
 
     def __init__(self, size, host, **options):
         super().__init__(size, **options)
-        self.host, self.processes, self.process, self.main = host, host.processes, host.process, host.main
+        self.host, self.processes, self.local_rank, self.main = host, host.processes, host.local_rank, host.main
         self.agree, self.handshake, self.share = host.agree, host.handshake, host.share
         self.watch, self.close = host.watch, host.close
 

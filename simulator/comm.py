@@ -65,10 +65,17 @@ class SimComm:
             return self._compute_unless(unless, work, effect, done)
         if kernel.advance(done):  # nobody has anything to do meanwhile
             return work()
-        early = world.processes and work()  # at once: processes that share out the ranks then compute side by side
-        kernel.at(done, world.tasks[self.world_rank].resume, None)
+        resume = world.tasks[self.world_rank].resume
+        if world.processes is None:
+            kernel.at(done, resume, None)
+            world.suspend(self.world_rank, effect)
+            return work()
+        result = (
+            work()
+        )  # before the clock goes on: it stops at the end of each rank's work, and processes would take turns
+        kernel.at(done, resume, None)
         world.suspend(self.world_rank, effect)
-        return early if world.processes else work()
+        return result
 
     def _compute_unless(self, request, work, effect, done):
         """Whichever comes first: the end of the work, or the message of the request."""

@@ -29,7 +29,8 @@ class Group:
         self._made = 0  # groups of some of these ranks
         self._meetings = {}  # number of a collective -> Meeting
         self.free = world.kernel.now  # when the last collective is done: the next one needs its cards
-        world.groups[name] = self
+        if world.processes:
+            world.processes.groups[name] = self
 
     def replica(self, number, n):
         """The array (n,) that all members in this process get who ask for the same number."""

@@ -51,19 +51,13 @@ class Kernel:
         self.now = time
         return True
 
-    def run(self):
-        """Run until nothing is left to happen."""
-        heap = self._heap
-        while heap:
+    def run(self, until=None):
+        """Run until nothing is left to happen, or up to (time, phase): others may be why more happens then."""
+        heap, end = self._heap, until and (until[0], after(until[1] + 1, 0))
+        self._until = until[0] if until else inf
+        while heap and (end is None or heap[0] < end):
             self.now, _, action, args = heappop(heap)
             self.events += 1
             action(*args)
-
-    def run_until(self, time, phase):
-        """Run what happens until then; what others do in this phase may be why something else happens in it."""
-        heap, self._until = self._heap, time
-        while heap and self.next <= (time, phase):
-            self.now, _, action, args = heappop(heap)
-            self.events += 1
-            action(*args)
-        self.now = time  # also where nothing happened
+        if until:
+            self.now = until[0]  # also where nothing happened

@@ -1,7 +1,10 @@
 """A collective under way: who is there, and what happens when all are."""
 
 import sys
+from hashlib import blake2b
 from typing import NamedTuple
+
+import numpy as np
 
 from dsgd.comm import ALIKE
 from dsgd.costs import duration
@@ -107,6 +110,7 @@ def _form(argument):
 
 
 def _text(form):
-    """The form in words; of a cut, which may be long, its hash."""
+    """The form in words; of a cut, which may be long, a digest."""
     length, dtype, *cut = form
-    return f"{length} {dtype}" + "".join(f" cut {hash(sizes) % 10**6}" for sizes in cut)
+    digests = [blake2b(np.array(sizes, np.int64), digest_size=8).hexdigest() for sizes in cut]
+    return f"{length} {dtype}" + "".join(f" cut {digest}" for digest in digests)

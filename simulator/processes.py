@@ -40,6 +40,7 @@ class Processes:
 
     def __init__(self, world, link):
         self.world, self.link, self._outbox = world, link, []
+        self.groups = {}  # name -> Group, as long as the world: messages may come when no rank here has it any more
         self._gathered = []
         self._departures, self._arrivals = {}, {}  # (name of the group, sender, receiver) -> channel
 
@@ -50,7 +51,7 @@ class Processes:
     def run(self):
         """Run until nothing is left to happen in any process."""
         while (earliest := self._settle()) < ALL:
-            self.world.kernel.run_until(*earliest)
+            self.world.kernel.run(earliest)
 
     def _settle(self):
         """Hand over until nobody has anything left; returns when the next event is, anywhere."""
@@ -99,5 +100,4 @@ class Processes:
 
     def _group(self, name):
         """The group of this name; the private one of a group may not have been asked for in this process."""
-        groups = self.world.groups
-        return groups[name] if name in groups else groups[name.removesuffix(PRIVATE)].private
+        return self.groups[name] if name in self.groups else self.groups[name.removesuffix(PRIVATE)].private

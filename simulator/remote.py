@@ -36,7 +36,7 @@ class Departures(Channel):
         else:
             when, arrays = self.kernel.now + self.latency, []
             self.kept[number], envelope.result = envelope, number
-        facts = when, number, effect.tag, effect.nbytes, envelope.header
+        facts = when, number, int(effect.tag), effect.nbytes, list(map(int, envelope.header))  # not NumPy's: JSON
         self.world.processes.post(self.there, "envelope", self.route, *facts, arrays=arrays)
 
     def asked(self, number):

@@ -1,12 +1,11 @@
 """The world of the simulated ranks: who runs, who waits for what, and what happens when."""
 
 from contextlib import suppress
-from weakref import WeakValueDictionary
 
 import numpy as np
 
 from dsgd.comm import Roles
-from dsgd.errors import user_line
+from dsgd.errors import UsageError, user_line
 from dsgd.faults import NETWORK, Faults
 from dsgd.network import Network
 from dsgd.pool import Pool
@@ -38,7 +37,7 @@ class World:
         roles: comm.Roles of the ranks; all are workers by default.
         network: what messages cost.
         timing: what gradients cost, as timing.make_timing gives it.
-        shuffle: a seed; simultaneous events then happen in random order.
+        shuffle: a seed; simultaneous events then happen in random order.  One process only: UsageError with a link.
         carrier: "greenlet", or "thread" for debuggers that cannot follow greenlets.
         check: hash every buffer on its way, and name who changed one.
         trace: keep every effect in `trace`, a list of (time, effect).
@@ -67,6 +66,13 @@ class World:
         faults=None,
         link=None,
     ):
+        if link and shuffle is not None:
+            error = UsageError(
+                f"world={{'shuffle': {shuffle!r}}} cannot be simulated by {link.processes} processes together, whose events have "
+                "one order; start it without mpirun"
+            )
+            error.agreed = True
+            raise error
         self.size, self.dtype = size, np.dtype(dtype)
         self.roles = roles or Roles(tuple(range(size)), ())
         self.network, self.timing = network or Network(), timing or make_timing("flops")
@@ -74,7 +80,6 @@ class World:
         self.processes, self.process = link and Processes(self, link), link.process if link else 0
         self.place = blocks(size, link.processes if link else 1)  # rank -> the process that hosts it
         self.ranks = [rank for rank in range(size) if self.place[rank] == self.process]  # those of this process
-        self.groups = WeakValueDictionary()  # name -> Group
         self.cards = [Card(start) for _ in range(size)]
         self.pool = Pool(np.empty)
         self.trace, self.timeline = [] if trace else None, Room() if timeline else None

@@ -1,6 +1,8 @@
 """Runs on a device, on the strict array type: the same bits as on the host, and nothing goes back that need not."""
 
 import sys
+import threading
+import weakref
 from collections import Counter
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -12,7 +14,8 @@ from strict import Namespace, StrictArray
 
 import dsgd
 from benchmarks import gpu
-from dsgd import device, prepare
+from dsgd import arrays, device, prepare
+from dsgd.arguments import make
 from dsgd.comm import require
 from dsgd.data import Dataset
 from dsgd.device import Room, cpu_command, open_device
@@ -21,18 +24,15 @@ from dsgd.graph import Replay
 from dsgd.mlp import MLP
 from dsgd.objectives import Quadratic, Supervised
 from dsgd.optimizers.blocks import BLOCK, blocks
+from dsgd.runner import packet_of
 from dsgd.sampling import Batch
+from dsgd.simulator.backend import SimulatorBackend
 from dsgd.state import HEAD
 
 FEW = {"data": "digits", "hidden": "16", "steps": 4, "quiet": True}
 RUNS = [
-    {
-        "dropout": 0.3,
-        "optimizer": "adam",
-        "l1": 1e-4,
-        "l2": 1e-4,
-        "batch_size": 500,
-    },  # an epoch ends in a smaller batch
+    # An epoch ends in a smaller batch.
+    {"dropout": 0.3, "optimizer": "adam", "l1": 1e-4, "l2": 1e-4, "batch_size": 500},
     {"data": "moons", "loss": "binary-cross-entropy", "activation": "gelu", "optimizer": "lars"},
     {"simulate": 3, "data": "linear", "activation": "tanh", "check_replicas": 2, "optimizer": "rmsprop"},
     {"simulate": 3, "reduction": "ring", "activation": "sigmoid", "optimizer": "adagrad"},
@@ -48,7 +48,7 @@ RUNS = [
 @pytest.fixture
 def strict(monkeypatch):
     """--device gpu is the strict type; what it copied to the host is counted from 0."""
-    monkeypatch.setattr(prepare, "open_device", lambda name, process: np if name == "cpu" else Namespace)
+    monkeypatch.setattr(prepare, "open_device", lambda name, local_rank: np if name == "cpu" else Namespace)
     monkeypatch.setattr(StrictArray, "copied", [])
     return StrictArray
 
@@ -117,9 +117,7 @@ def test_a_replayed_step_is_the_step(tape, flags):
 
 
 def test_each_shape_of_each_worker_is_captured_once(tape):
-    both(
-        simulate=2, steps=12, batch_size=500
-    )  # 1437 samples: batches of 500, 500 and 437, whose halves are 218 and 219
+    both(simulate=2, steps=12, batch_size=500)  # 1437 samples: batches of 500, 500 and 437, with halves of 218 and 219
     assert tape.captured == 8  # 250 and 218 samples of worker 0, 250 and 219 of worker 1: the gradient, and its numbers
 
 
@@ -134,6 +132,26 @@ def test_a_gradient_goes_where_it_is_wanted_whatever_was_captured(tape, rng=np.r
         objective.gradient(x, objective.views(first), Batch(np.arange(6), 0), 1 / 6)
     objective.gradient(x, objective.views(second), Batch(np.arange(6), 0), 1 / 6)
     assert tape.launched == 2 and second.get().any() and second.get().tobytes() == first.get().tobytes()
+
+
+def test_a_captured_step_keeps_all_that_it_computes_with(tape, monkeypatch, rng=np.random.default_rng(0)):
+    """An evaluation takes larger zeros, and a larger batch larger arrays: a launch still knows the first ones' addresses."""
+    monkeypatch.setattr(arrays, "_zeros", {})
+    monkeypatch.setattr(arrays, "_scratch", threading.local())
+    X, y = rng.random((40, 4)), np.arange(40) % 3
+    objective = Supervised(MLP((4, 5, 3)), Dataset(X, y, X, y, 3), loss="cross-entropy")
+    objective.place(Namespace)
+    objective.replay = Replay(tape)
+    x, g = (Namespace.asarray(objective.start(0, np.float64)) for _ in range(2))
+    for _ in range(2):  # it runs, and is captured
+        objective.gradient(objective.views(x), objective.views(g), Batch(np.arange(6), 0), 1 / 6)
+    batch, targets, _ = objective._passes[6]
+    used = [weakref.ref(array) for array in (batch, targets, *arrays._zeros.values())]
+    del batch, targets
+    objective.evaluate(x)
+    objective.gradient(objective.views(x), objective.views(g), Batch(np.arange(40), 0), 1 / 40)
+    assert len(used) == 3 and all(array() is not None for array in used)
+    assert not {id(array()) for array in used} & {id(array) for array in arrays._zeros.values()}, "nothing was replaced"
 
 
 def test_a_pass_over_a_vector_is_one_call_on_a_device():
@@ -177,12 +195,8 @@ def test_a_gradient_that_is_not_finite_is_found_there_and_named(tape, algorithm)
 
 
 def test_a_loss_that_is_not_finite_is_found_there_and_named(strict):
-    flags = FEW | {
-        "data": "linear",
-        "lr": 1e20,
-        "optimizer": "sgd",
-        "hidden": "",
-    }  # a square overflows, a slope does not
+    # A square overflows, a slope does not.
+    flags = FEW | {"data": "linear", "lr": 1e20, "optimizer": "sgd", "hidden": ""}
     with pytest.raises(NonFiniteGradient, match="the loss is not finite") as error:
         dsgd.run(**flags, device="gpu")
     with pytest.raises(NonFiniteGradient) as same:
@@ -198,7 +212,7 @@ sys.path.insert(0, {tests!r})
 import dsgd, numpy as np
 from dsgd import prepare
 from strict import Namespace
-prepare.open_device = lambda name, process: np if name == "cpu" else Namespace
+prepare.open_device = lambda name, local_rank: np if name == "cpu" else Namespace
 def final(**flags):
     return dsgd.run(backend="mpi", **{few!r} | flags)
 for flags in {rows!r}:
@@ -216,6 +230,12 @@ def test_staged_arrays_under_mpirun_give_the_bits_of_the_simulator(tmp_path):
     ended = mpirun(2, script(tmp_path, body))
     expected = [dsgd.run(**FEW, simulate=2, **row).summary["params_sha256"] for row in rows]
     assert (ended.code, ended.out.split()) == (0, expected), ended
+
+
+@pytest.mark.parametrize("name, summed", [("cpu", True), ("gpu", False)])
+def test_packets_on_a_card_ask_for_no_memory_that_ranks_share(strict, name, summed):
+    job = prepare.prepare(make(FEW | {"device": name}), SimulatorBackend(2))
+    assert packet_of(job) == summed * (HEAD + job.objective.layout.size)
 
 
 @pytest.mark.fault("G3", "a GPU array and an MPI that knows no cards", "it is refused before MPI sees it")
@@ -255,6 +275,31 @@ def test_without_a_driver_one_line_says_so(monkeypatch):
         open_device("gpu")
     assert error.value.code == 2
     assert str(error.value).endswith("; on the CPU: python -m dsgd.train --data 'my file.csv'")
+
+
+def test_the_processes_of_a_host_are_dealt_to_its_cards_in_turn(monkeypatch):
+    used, answer = [], SimpleNamespace(sum=lambda: SimpleNamespace(get=lambda: 0))
+    cupy = card(getDeviceCount=lambda: 2)
+    cupy.cuda.Device = lambda number: SimpleNamespace(use=lambda: used.append(number))
+    cupy.arange = lambda n: answer
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert [open_device("gpu", local_rank) for local_rank in range(3)] == [cupy] * 3 and used == [0, 1, 0]
+
+
+NUMBERED = """
+from mpi4py import MPI
+from dsgd.mpi import backend
+rank = MPI.COMM_WORLD.rank
+assert backend.MPIBackend().local_rank == rank
+backend.hosts = lambda world: world.Split(world.rank // 2, rank)  # two ranks are taken for a host
+assert backend.MPIBackend().local_rank == rank % 2
+return 0
+"""
+
+
+def test_under_mpirun_a_process_knows_its_number_on_its_host(tmp_path):
+    ended = mpirun(3, script(tmp_path, NUMBERED))
+    assert ended.code == 0, ended
 
 
 def test_the_command_for_the_cpu_is_the_same_one_without_the_device():

@@ -1,6 +1,8 @@
 """N simulated ranks on p processes are the same N ranks on one: every bit, message, byte and virtual second."""
 
-from threading import Barrier, Thread
+import gc
+from functools import cache
+from threading import Barrier, BrokenBarrierError, Thread
 
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ from launching import TRAIN, mpirun, script, table
 from table import run_row
 
 from dsgd.collectives import subtrees
+from dsgd.comm import Header
+from dsgd.errors import UsageError
+from dsgd.mpi.link import pack, unpack
 from dsgd.network import Network
-from dsgd.simulator import World, simulate
+from dsgd.simulator import CollectiveMismatch, World, simulate
 from dsgd.simulator.processes import blocks
 
 SMALL = {"data": "digits", "hidden": "16", "steps": 6, "batch_size": 48, "log_every": 3, "no_plot": True, "timed": True}
@@ -33,6 +38,7 @@ ROWS = [
         {"algorithm": "model-parallel", "simulate": 4, "hidden": "8,8,8"},
     )
 ]
+ON = {2: ROWS, 3: ROWS[1::4], 4: ROWS[4:8]}  # processes: rows
 
 
 def same(row, outcome, expected):
@@ -44,27 +50,25 @@ def same(row, outcome, expected):
     )
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The outcomes of one process, and a folder with a run of it that has not ended."""
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    run_row(ROWS[1] | {"output": str(folder), "steps": 3})
-    return [run_row(row) for row in ROWS], folder
+@cache
+def alone(index):
+    """The outcome of a row on one process."""
+    return run_row(ROWS[index])
 
 
-@pytest.mark.parametrize("processes", [2, 3, 4])
-def test_the_same_bits_messages_and_times_on_any_number_of_processes(processes, alone, tmp_path):
-    expected, begun = alone
-    rows = list(ROWS)
+@pytest.mark.parametrize("processes", ON)
+def test_the_same_bits_messages_and_times_on_any_number_of_processes(processes, tmp_path):
+    rows, begun, begins = list(ON[processes]), tmp_path / "begun", tmp_path / "begins"
     if processes == 3:  # which ends a run of one process, and begins one for one process to end
-        rows += [ROWS[1] | {"output": str(begun), "resume": True}, ROWS[1] | {"output": str(tmp_path), "steps": 3}]
+        run_row(ROWS[1] | {"output": str(begun), "steps": 3})
+        rows += [ROWS[1] | {"output": str(begun), "resume": True}, ROWS[1] | {"output": str(begins), "steps": 3}]
     outcomes = table(processes, rows)
-    for row, outcome, one in zip(ROWS, outcomes, expected):
-        same(row, outcome, one)
-    assert outcomes[1]["pids"] == processes
+    for row, outcome in zip(ON[processes], outcomes):
+        same(row, outcome, alone(ROWS.index(row)))
+    assert outcomes[0]["pids"] == processes
     if processes == 3:
-        same(rows[-2], outcomes[-2], expected[1])
-        same(rows[-1], run_row(rows[-1] | {"steps": 6, "resume": True}), expected[1])
+        same(rows[-2], outcomes[-2], alone(1))
+        same(rows[-1], run_row(rows[-1] | {"steps": 6, "resume": True}), alone(1))
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4, 7])
@@ -85,6 +89,7 @@ class ThreadLink:
         self.process, self.processes, self.shared, self.barrier = process, len(shared), shared, barrier
 
     def exchange(self, next, outbox):
+        outbox = [(to, *unpack(np.concatenate(pack([item])))[0]) for to, *item in outbox]  # as MPI's link has it
         self.shared[self.process] = next, outbox
         self.barrier.wait(timeout=20)
         everything = list(self.shared)
@@ -101,19 +106,27 @@ class ThreadLink:
 
 def simulate_on(processes, program, size, **options):
     """What simulate(program, size) gives, from so many worlds that share out the ranks."""
-    shared, barrier, found = [None] * processes, Barrier(processes), [None] * size
+    shared, barrier, found, errors = [None] * processes, Barrier(processes), [None] * size, []
 
     def host(process):
-        world = World(size, link=ThreadLink(process, shared, barrier), **options)
-        for rank, result in enumerate(world.run(lambda rank: program(world.comm(rank)))):
-            if world.place[rank] == process:
-                found[rank] = result
+        try:
+            world = World(size, link=ThreadLink(process, shared, barrier), **options)
+            for rank, result in enumerate(world.run(lambda rank: program(world.comm(rank)))):
+                if world.place[rank] == process:
+                    found[rank] = result
+        except BrokenBarrierError:
+            pass  # another world has failed
+        except Exception as error:
+            errors.append(error)
+            barrier.abort()
 
     threads = [Thread(target=host, args=(process,)) for process in range(processes)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if errors:
+        raise errors[0]
     return found
 
 
@@ -135,6 +148,49 @@ def crossing(comm):
 def test_messages_of_one_moment_are_served_in_the_order_of_one_process(processes, eager_limit):
     options = {"network": Network(1e-3, 1e5, eager_limit)}
     assert simulate_on(processes, crossing, 7, **options) == simulate(crossing, 7, **options)
+
+
+def leaving(comm):
+    """Rank 0 sends in a group that rank 1, in another process, has left."""
+    part = comm.split(0)
+    if comm.rank == 0:
+        return part.isend(np.arange(3.0), 1).wait()
+    del part
+    gc.collect()  # a group and its communicators are a cycle
+    return comm.clock()
+
+
+def test_a_message_may_come_after_its_group_was_dropped():
+    assert simulate_on(2, leaving, 2) == simulate(leaving, 2)
+
+
+def numpy_integers(comm):
+    """Tags and headers may be what NumPy counts with."""
+    one = np.int64(1)
+    if comm.rank:
+        return [(message.tag, message.header) for message in (comm.recv(0, one) for _ in range(2))]
+    for n in (1, 100):  # eager, and asked for
+        comm.send(np.ones(n), 1, one, Header(one, one, one, one))
+
+
+def test_tags_and_headers_may_be_numpy_integers():
+    options = {"network": Network(eager_limit=100)}
+    assert simulate_on(2, numpy_integers, 2, **options) == simulate(numpy_integers, 2, **options)
+
+
+def cutting(comm):
+    """Rank 2 cuts the sum in another way than the others, to a tuple whose hash ends in the same six digits."""
+    return comm.reduce_scatter(np.ones(60), (0, 54, 6) if comm.rank < 2 else (41, 7, 12))
+
+
+def test_two_cuts_are_told_apart_in_different_processes():
+    with pytest.raises(CollectiveMismatch, match="reduce_scatter"):
+        simulate_on(3, cutting, 3)
+
+
+def test_a_random_order_of_events_is_refused_on_several_processes():
+    with pytest.raises(UsageError, match=r"^world={'shuffle': 1} cannot be simulated by 2 processes together.*mpirun$"):
+        simulate_on(2, crossing, 4, shuffle=1)
 
 
 WAITS = """

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import dsgd
+from dsgd.checks import check_backend
 from dsgd.config import Config
 from dsgd.errors import DataError, UsageError
 from dsgd.follow import settings
-from dsgd.prepare import check_backend
 from dsgd.simulator import World, simulate
 from dsgd.timing import COMPUTE, make_timing, parse_compute, read_seconds
 from launching import TRAIN, mpirun

@@ -40,7 +40,7 @@ def parts(widths, batch):
     sampler = Shuffled(n=SAMPLES, batch=batch, seed=0, workers=1)
     batches = [sampler.part(t) for t in range(SAMPLES // batch)]
     in_turn = cycle(batches)
-    x, packet = hot.start(0, np.float32), np.zeros(HEAD + hot.layout.size, np.float32)
+    x, packet = hot.start(0, np.float32).copy(), np.zeros(HEAD + hot.layout.size, np.float32)
     g, copy = packet[HEAD:], np.zeros_like(x)
     drawn = np.empty((batch, widths[0]), dataset.dtype), np.empty(batch, y.dtype)
     params, grads = hot.views(x), hot.views(g)

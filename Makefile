@@ -25,7 +25,7 @@ figures: $(VENV)/test  ## the README's figure anew, about two minutes
 	$(ABOVE) python -m benchmarks consistency
 	cp runs/consistency/consistency.png docs/consistency.png
 
-soak: $(VENV)/test  ## kill runs and ranks at random moments, 150 times, then chaos and fuzzing: nothing may be lost, nothing left
+soak: $(VENV)/test  ## kill runs and ranks at random moments, 150 times, then chaos, fuzzing, worlds on processes: nothing may be lost
 	$(ABOVE) python tests/soak.py
 
 tables: $(VENV)/test  ## write the tables of README.md and docs/faults.md anew, from registries and tests

@@ -8,9 +8,11 @@
 saves: a run that saves after every step is killed (SIGKILL) and resumed; it must reach the unbroken bits.
 ranks: one rank of an MPI job is killed; no process may be left after 5 s, no shared memory after one more run.
 chaos, fuzz: python -m dsgd.chaos and python -m tests.fuzz.
+processes: the whole table of test_worlds, its ranks simulated on p processes; all that one process finds must be there.
 The exit code is 0 if nothing was lost and nothing left.
 """
 
+import itertools
 import json
 import os
 import random
@@ -23,6 +25,7 @@ import time
 import traceback
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 import dsgd
@@ -30,11 +33,13 @@ from dsgd.mpi import segments
 from launching import ROOT, TRAIN, Job
 
 PARTS = {"saves": 80, "saves-mpirun": 20, "ranks": 50, "ranks-openmpi": 10, "chaos": 1000, "fuzz": 100_000}
+PARTS["processes"] = 12  # tables: 4, 5 and 7 ranks on 1 to 4 processes
 WHAT = {
     "saves": "kills lost a run",
     "ranks": "kills left something",
     "chaos": "seeds broke a promise",
     "fuzz": "inputs for each reader were not survived",
+    "processes": "tables were not those of one process",
 }
 SYNCHRONOUS = (
     ("sgd", 1),
@@ -209,6 +214,25 @@ def fuzz(count, chance, folder):
     return said(count, ": input ", "tests.fuzz", "--inputs", count)
 
 
+def processes(count, chance, folder):
+    """Virtual seconds belong to what is compared."""
+    import test_worlds
+    from launching import table
+    from table import run_row
+
+    X, curve = np.random.default_rng(0).standard_normal((100, 3)), folder / "curve.npz"
+    np.savez(curve, X=X, y=np.sin(X[:, 0]) + X[:, 1] * X[:, 2])
+    sides, bad = list(itertools.product((4, 5, 7), (1, 2, 3, 4)))[:count], []
+    for size, some in itertools.groupby(sides, key=lambda side: side[0]):
+        rows = [row | dict(simulate=size, timed=True) for row in test_worlds.rows(size, f"{curve}:test=0.3")]
+        alone = [run_row(row) | {"pids": None} for row in rows]
+        for _, p in some:
+            shared = [outcome | {"pids": None} for outcome in table(p, rows)]
+            odd = [row["algorithm"] for row, one, many in zip(rows, alone, shared) if one != many]
+            bad += [f"{size} ranks on {p}: {', '.join(odd)}"] * bool(odd)
+    return len(sides), bad
+
+
 RUN = {
     "saves": saves,
     "saves-mpirun": saves_mpirun,
@@ -216,6 +240,7 @@ RUN = {
     "ranks-openmpi": ranks_openmpi,
     "chaos": chaos,
     "fuzz": fuzz,
+    "processes": processes,
 }
 
 

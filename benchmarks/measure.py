@@ -41,7 +41,7 @@ class Figure(NamedTuple):
         if self.least is None and self.most is None:
             return ""
         words = f"at most {self.most:g}" if self.least is None else f"at least {self.least:g}"
-        return words if self.unit == "×" else f"{words} {self.unit}"
+        return words if self.unit in ("×", "") else f"{words} {self.unit}"
 
     @property
     def met(self):

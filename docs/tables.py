@@ -117,7 +117,7 @@ def summed_up(figures):
     cases = ", ".join(figure.case for figure in figures if figure.case)
     bars = [figure.bar or "none" for figure in figures]
     bar = re.sub(r", at (least|most)", ",", ", ".join(bars if len(set(bars)) > 1 else bars[:1]))
-    values = [f"{figure.shown} {figure.unit}" if figure.value is not None else "left out" for figure in figures]
+    values = [f"{figure.shown} {figure.unit}".strip() if figure.value is not None else "left out" for figure in figures]
     missed = [figure.case for figure in figures if figure.met is False]
     verdict = ": missed" * bool(missed) + f" ({', '.join(missed)})" * (0 < len(missed) < len(figures))
     return f"{figures[0].what}: {cases}" if cases else figures[0].what, bar, ", ".join(values) + verdict

@@ -16,14 +16,8 @@ ANY_SOURCE = -1
 ANY_TAG = -1
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "uint8", "int64")))  # what may travel; a message names it by number
 TRAVELLERS = frozenset(DTYPES)
-ALIKE = (
-    "bcast",
-    "reduce",
-    "allreduce",
-    "iallreduce",
-    "reduce_scatter",
-    "allgather_in_place",
-)  # one length and one dtype on all ranks
+# These take one length and one dtype on all ranks.
+ALIKE = ("bcast", "reduce", "allreduce", "iallreduce", "reduce_scatter", "allgather_in_place")
 
 
 def require(x):

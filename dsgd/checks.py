@@ -28,8 +28,6 @@ def check_backend(config, backend):
                 f"--{name} {spec} is about the virtual clock, and under mpirun time passes by itself; leave it out, or "
                 f"simulate (--faults 'slow:rank=1,x=3' slows a rank down in both worlds)"
             )
-    if config.trace and not config.output:
-        raise UsageError("--trace writes trace.json into the folder of the run; give --output")
     if config.resume and not config.output:
         raise UsageError("--resume needs the run's folder: --output FOLDER")
     if config.reduction == "native" and backend.virtual:

@@ -16,6 +16,7 @@ from dsgd.errors import CheckpointError, DataError, DiskError, UsageError
 from dsgd.order import Order, header, is_push, read_order
 from dsgd.recorder import Recorder
 from dsgd.records import (
+    FORMAT,
     MANIFEST,
     METRICS,
     MODEL,
@@ -249,12 +250,16 @@ def claim(folder):
 
 def describe(job, backend):
     """The manifest of a run: hashes are comparable within one manifest only."""
-    return versions() | {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "backend": backend.name,
-        "ranks": backend.size,
-        "config digest": job.config.digest(),
-        "data digest": job.manifest["data"],
-        "faults": job.faults.text,
-    }
+    return (
+        {"format": FORMAT}
+        | versions()
+        | {
+            "machine": platform.machine(),
+            "system": platform.platform(),
+            "backend": backend.name,
+            "ranks": backend.size,
+            "config digest": job.config.digest(),
+            "data digest": job.manifest["data"],
+            "faults": job.faults.text,
+        }
+    )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from dsgd.errors import DataError, UsageError
 
-METRICS, SUMMARY, MODEL, MANIFEST = "metrics.jsonl", "summary.json", "model.json", "manifest.json"
+CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+MODEL, MANIFEST = "model.json", "manifest.json"
 COMPARISON, ORDER, TRACE = "comparison.json", "order.jsonl", "trace.json"
 CHECKPOINTS = ["checkpoint.npz", "checkpoint-1.npz", "checkpoint-2.npz"]  # newest first
+FORMAT = 1  # of a folder and its files; manifest.json has it
 SCORES = {"test_accuracy": "test accuracy", "test_r2": "test R²", "test_loss": "test loss"}  # the first that there is
 
 
@@ -95,6 +97,17 @@ def read_records(folder):
                     path, f"line {number} is damaged", f"remove it, or keep its first {number - 1} lines"
                 ) from None
     return rows
+
+
+def check_format(path, manifest):
+    """Refuse the files of a later version of dsgd.   path: of the manifest, a dict
+
+    Raises:
+        DataError: they are in a later format.
+    """
+    if manifest.get("format", 1) != FORMAT:
+        wrote = f"dsgd {manifest.get('dsgd', '?')} wrote it, in format {manifest['format']}"
+        raise DataError(path, f"is of a newer version: {wrote}, and this one reads format {FORMAT}", "update dsgd")
 
 
 def cut_records(folder, count):

@@ -37,6 +37,7 @@ class Result:
     seconds: dict
     folder: Path | None = None
     trace: list | None = field(default=None, repr=False)
+    events: list | None = field(default=None, repr=False)  # of trace.json, with trace=True
     order: list | None = field(default=None, repr=False)  # of pushes: the entries of order.jsonl
     unsaved: str | None = None
 
@@ -193,28 +194,29 @@ def finish(job, backend, done, startup):
         disk.attempt(METRICS, recorder.records.write, done["step"], last=True)
         disk.attempt(ORDER, job.order.finish, done["step"], last=True)
         disk.attempt(SUMMARY, lambda: write_json(job.folder / SUMMARY, summary), done["step"], last=True)
-    if config.trace:
-        write_timeline(job, backend, done)
+    events = list(make_events(done["logs"], job.roles)) if config.trace else None
+    if events and job.folder:
+        write_timeline(job, backend, done, events)
     trace = backend.world.trace if backend.virtual else None
     rows, unsaved = recorder.records.rows, disk.verdict()
-    result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, job.order.entries, unsaved)
+    result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, events, job.order.entries, unsaved)
     if job.folder and not config.no_plot and not unsaved:
         from dsgd.plots.convergence import draw
 
         with recorder.timed("plot"):
             try:
-                draw([job.folder], job.folder / "convergence.png")
+                draw(job.folder, job.folder / "convergence.png")
             except OSError as error:  # all that matters is saved: a picture is no reason to fail
                 say(f"{job.folder / 'convergence.png'} was not drawn: {error.strerror or error}")
         seconds["plot"] = recorder.seconds["plot"]
     return result
 
 
-def write_timeline(job, backend, done):
+def write_timeline(job, backend, done, events):
     """trace.json of all ranks; what did not fit is told of."""
     facts = {"algorithm": job.config.algorithm, "backend": backend.name, "clock error (s)": backend.clock_error}
     facts["first step"] = job.restored[1]["step"] + 1 if job.restored else 1
-    text = encode(make_events(done["logs"], job.roles), facts)
+    text = encode(events, facts)
     job.recorder.disk.attempt(TRACE, lambda: write_text(job.folder / TRACE, text), done["step"], last=True)
     if any(log["full"] for log in done["logs"]):
         calls = sum(len(log["records"]) for log in done["logs"])

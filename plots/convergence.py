@@ -1,14 +1,11 @@
 """Loss and accuracy (or R²) against steps and against time.   python -m dsgd.plots.convergence RUN... [--output FILE]"""
 
-import argparse
-import json
-from pathlib import Path
-
 import matplotlib
 from matplotlib.figure import Figure
 
-from dsgd.plots.style import COLOURS, MARKERS, SCORES, STYLE, points, score
-from dsgd.records import METRICS, SUMMARY, DataError, read_records
+from dsgd.plots.command import draw_runs
+from dsgd.plots.runs import read_run
+from dsgd.plots.style import COLOURS, MARKERS, SCORES, STYLE, points, save, score
 
 
 def figure(runs):
@@ -50,45 +47,21 @@ def _losses(axes, rows, x, name, style):
     axes.set_yscale("log")
 
 
-def draw(folders, output):
-    """Write the figure of some run folders to `output`, a .png, .svg or .pdf."""
-    folders = [Path(folder) for folder in folders]
-    names = [name_of(folder) for folder in folders]
-    runs = {}
-    for folder, name in zip(folders, names):
-        rows = read_records(folder)
-        if not rows:
-            raise DataError(
-                folder / METRICS, "holds no records", "a run makes one an epoch, or every --log-every steps"
-            )
-        runs[name if names.count(name) == 1 else f"{name} ({folder})"] = rows
-    figure(runs).savefig(output, dpi=120)
+def draw(run, output):
+    """Write the figure of one run's folder to `output`."""
+    save(figure_of({run.name: read_run(run)}), output)
 
 
-def name_of(folder):
-    """The algorithm of a run, or the name of its folder if it is not over yet."""
-    try:
-        return json.loads((folder / SUMMARY).read_text())["algorithm"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return folder.name
+def figure_of(runs):
+    """The figure of {label: plots.runs.Run}."""
+    return figure({name_of(run, label): run.records for label, run in runs.items()})
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m dsgd.plots.convergence", description=__doc__.partition(".")[0])
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
-    parser.add_argument("--output", default="convergence.png", metavar="FILE")
-    arguments = parser.parse_args()
-    try:
-        draw(arguments.runs, arguments.output)
-    except DataError as error:
-        parser.exit(65, f"dsgd: {error}\n")
-    except ValueError as error:  # a format that nobody draws
-        parser.exit(2, f"dsgd: {arguments.output}: {error}\n")
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError) and str(error.filename).endswith(METRICS)
-        hint = "; a run's folder holds one" if missing else ""
-        parser.exit(2, f"dsgd: {error.filename or arguments.output}: {error.strerror}{hint}\n")
+def name_of(run, label):
+    """The algorithm of a run, with its label if that says more."""
+    algorithm = run.config["algorithm"]
+    return algorithm if label.endswith(algorithm.partition(":")[0]) else f"{label}: {algorithm}"
 
 
 if __name__ == "__main__":
-    main()
+    draw_runs("convergence", __doc__, figure_of)

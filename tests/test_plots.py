@@ -68,22 +68,10 @@ def test_any_number_of_records_and_runs(runs):
     assert len(figure(runs).axes) == 4
 
 
-def folder(path, algorithm, finished=True):
-    path.mkdir()
-    (path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in records()))
-    if finished:
-        (path / SUMMARY).write_text(json.dumps({"algorithm": algorithm}))
-    return path
-
-
 @pytest.mark.parametrize("name, magic", [("picture.png", b"\x89PNG"), ("picture.svg", b"<?xml")])
-def test_a_picture_is_drawn_from_folders(tmp_path, name, magic):
-    runs = [
-        folder(tmp_path / "a", "dsgd"),
-        folder(tmp_path / "b", "dsgd"),
-        folder(tmp_path / "c", "sgd", finished=False),
-    ]
-    draw(runs, tmp_path / name)
+def test_a_picture_is_drawn_from_a_folder(tmp_path, name, magic):
+    dsgd.run(simulate=2, algorithm="dsgd", data="blobs", epochs=2, output=str(tmp_path), no_plot=True)
+    draw(tmp_path, tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(magic)
     if name.endswith("png"):
         assert (tmp_path / name).stat().st_size > 10000

@@ -11,7 +11,7 @@ from test_golden import RUNS
 import dsgd
 from dsgd import timeline
 from dsgd.comm import Roles
-from dsgd.errors import PeerError, NonFiniteGradient, UsageError
+from dsgd.errors import PeerError, NonFiniteGradient
 from dsgd.simulator.comm import SimComm
 from dsgd.simulator.world import World, simulate
 from dsgd.timeline import Leg, Span
@@ -204,9 +204,13 @@ def test_without_trace_nothing_is_noted(tmp_path):
     assert result.summary["steps"] == 4 and not (tmp_path / "trace.json").exists()
 
 
-def test_a_trace_needs_a_folder_and_a_resumed_run_replaces_it(tmp_path):
-    with pytest.raises(UsageError, match="--trace writes trace.json into the folder of the run; give --output"):
-        dsgd.run(**SMALL, trace=True)
+def test_a_trace_needs_no_folder():
+    result = dsgd.run(**SMALL, trace=True)
+    assert {event["ph"] for event in result.events} >= {"M", "X"} and result.folder is None
+    assert dsgd.run(**SMALL).events is None
+
+
+def test_a_resumed_run_replaces_the_trace(tmp_path):
     traced(tmp_path, steps=2)
     dsgd.run(**SMALL | dict(steps=4), output=str(tmp_path), resume=True, trace=True)
     trace = read(tmp_path)

@@ -107,6 +107,13 @@ def run(
             from the earlier run is the caller's business.  keep: whether the Result is to hold one.
     Raises:
         UsageError, DataError, CheckpointError: before the first step.  NonFiniteGradient: with rank, step and layer.
+
+    >>> import dsgd
+    >>> task = dict(data="blobs", steps=20, dtype="float64")
+    >>> one = dsgd.run(algorithm="sgd", **task)
+    >>> four = dsgd.run(algorithm="data-parallel", simulate=4, **task)
+    >>> four.summary["workers"], bool(abs(four.params - one.params).max() < 1e-12)
+    (4, True)
     """
     from threadpoolctl import threadpool_limits
 

@@ -3,7 +3,6 @@
 import ast
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nbformat
 import psutil
@@ -12,10 +11,9 @@ from threadpoolctl import threadpool_info
 
 import dsgd
 from dsgd.errors import UsageError
-from notebooks.run import FOLDER, FULL, CellFailed, execute, find
+from notebooks.run import FULL, CellFailed, execute, find
 
 NOTEBOOKS = find()
-NUMBERS = range(1, 11)
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -54,10 +52,6 @@ def ends_in_figure(cell):
 
 
 # --- how they are kept
-
-
-def test_there_are_ten():
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(NUMBERS)
 
 
 @every_notebook
@@ -103,7 +97,9 @@ def test_a_cell_that_raises_is_named_and_its_kernel_ended(tmp_path):
     process = tmp_path / "process"
     first = f"import os, pathlib; pathlib.Path({str(process)!r}).write_text(str(os.getpid()))"
     path = write(tmp_path / "wrong.ipynb", first, f"{FULL}\nraise SystemError", "[][3]", "1")
-    with pytest.raises(CellFailed, match=r"(?s)^wrong.ipynb, cell a3: .*\[\]\[3\].*IndexError: list index out of range"):
+    with pytest.raises(
+        CellFailed, match=r"(?s)^wrong.ipynb, cell a3: .*\[\]\[3\].*IndexError: list index out of range"
+    ):
         execute(path)
     assert not psutil.pid_exists(int(process.read_text()))
     with pytest.raises(CellFailed, match=r"(?s)^wrong.ipynb, cell a2: .*SystemError"):

@@ -124,8 +124,7 @@ def plots_page():
     for path in sorted((ROOT / "plots").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "figure" for node in tree.body):
-            parts.append(
-                f"\n## {path.stem}\n\n{re.sub(r'python -m .+', r'`\g<0>`', markdown(ast.get_docstring(tree)))}\n\n"
-            )
+            said = re.sub(r"python -m .+", r"`\g<0>`", markdown(ast.get_docstring(tree)))
+            parts.append(f"\n## {path.stem}\n\n{said}\n\n")
             parts.append(f"::: dsgd.plots.{path.stem}.figure\n")
     return "".join(parts)

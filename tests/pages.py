@@ -56,7 +56,7 @@ def is_shown(shown, printed, hashes):
     match = re.fullmatch("".join(map(pattern, parts)), printed)
     if not match:
         return False
-    kept = [part for part in parts if pattern(part).startswith("(")]
+    kept = [part for part in parts if STANDING.fullmatch(part) and "…" not in part]
     for part, found in zip(kept, match.groups(), strict=True):
         if "." in part and not math.isclose(float(part), float(found), rel_tol=0.02):
             return False

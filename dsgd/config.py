@@ -231,7 +231,12 @@ class Config:
         return parse(self.algorithm, ALGORITHMS, "algorithm", schema=lambda algorithm: algorithm.run)
 
     def settle(self, size):
-        """This configuration with the choices that depend on others made.   size: ranks"""
+        """This configuration with the choices that depend on others made.   size: ranks
+
+        >>> settled = Config(optimizer="adam").settle(size=4)
+        >>> settled.algorithm, settled.lr
+        ('data-parallel', 0.001)
+        """
         algorithm = self.algorithm or ("sgd" if size == 1 else "data-parallel")
         lr = self.lr or DEFAULT_LR[self.optimizer.partition(":")[0]]
         patience = self.patience or (PATIENCE if self.tolerance != OFF else 0)

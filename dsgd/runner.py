@@ -92,6 +92,13 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
         announce: called with (job, backend) before the first step.
     Raises:
         UsageError, DataError, CheckpointError: before the first step.  NonFiniteGradient: with rank, step and layer.
+
+    >>> import dsgd
+    >>> task = dict(data="blobs", steps=20, dtype="float64")
+    >>> one = dsgd.run(algorithm="sgd", **task)
+    >>> four = dsgd.run(algorithm="data-parallel", simulate=4, **task)
+    >>> four.summary["workers"], bool(abs(four.params - one.params).max() < 1e-12)
+    (4, True)
     """
     from threadpoolctl import threadpool_limits
 

@@ -41,6 +41,12 @@ class Shuffled:
 
     Args:
         n: samples in the training set.  batch: size of the global batch.  workers: N.
+
+    >>> sampler = Shuffled(n=10, batch=6, seed=0, workers=4)
+    >>> [sampler.part(0, worker).rows.tolist() for worker in range(4)]
+    [[8], [2, 1], [0], [5, 6]]
+    >>> sampler.part(0).rows.tolist(), sampler.samples(1)
+    ([8, 2, 1, 0, 5, 6], 4)
     """
 
     splits = True  # a batch can be split over the workers in any way
@@ -135,7 +141,12 @@ def contiguous(labels, n, workers, seed):
 
 
 def by_label(labels, n, workers, seed):
-    """the samples are sorted by label and dealt in that order: a worker sees few classes (McMahan et al. 2017)"""
+    """the samples are sorted by label and dealt in that order: a worker sees few classes (McMahan et al. 2017)
+
+    >>> import numpy as np
+    >>> [shard.tolist() for shard in by_label(np.array([1, 0, 1, 0]), n=4, workers=2, seed=0)]
+    [[1, 3], [0, 2]]
+    """
     return _even(np.argsort(_classes("by-label", labels), kind="stable"), workers)
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import GUIDE, README, ROOT, blocks, is_shown, runnable
+from fences import GUIDE, README, ROOT, blocks, is_shown, runnable
 
 PAGES = [README, *GUIDE]
 CHINESE = ROOT / "README.zh.md"

@@ -46,6 +46,15 @@ def linear_backward(d, x, W, ones, dW, db, dx):
         xp.matmul(d, W.T, out=dx)
 
 
+def identity(z, a):
+    """a = z: none.   z, a (B, n), a may be z"""
+    a[:] = z
+
+
+def identity_backward(d, a):
+    """∂a/∂z = 1.   d, a (B, n), d in place"""
+
+
 def relu(z, a):
     """a = max(z, 0).   z, a (B, n), a may be z"""
     namespace(z).maximum(z, zeros(z), out=a)  # NumPy is 4 times as fast with an array as with a number
@@ -214,6 +223,7 @@ class Activation(NamedTuple):
 
 
 ACTIVATIONS = {
+    "identity": Activation(identity, identity_backward),
     "relu": Activation(relu, relu_backward),
     "leaky-relu": Activation(leaky_relu, leaky_relu_backward),
     "tanh": Activation(tanh, tanh_backward),

@@ -87,6 +87,13 @@ class Shuffled:
         return Batch(self.permutation(epoch)[lo:hi], t, first)
 
 
+class Ordered(Shuffled):
+    """The same with the data as they stand, in every epoch alike."""
+
+    def _permutation(self, epoch):
+        return np.arange(self.n)
+
+
 class Sharded:
     """Every worker draws from its own shard.
 
@@ -127,6 +134,11 @@ class Sharded:
 
 def shuffled(labels, n, workers, seed):
     """the data are dealt at random anew in each step: batch t is a function of (seed, t) alone"""
+    return None
+
+
+def ordered(labels, n, workers, seed):
+    """nothing is shuffled: the batches follow the order of the data, the same in every epoch"""
     return None
 
 
@@ -180,8 +192,10 @@ def _classes(name, labels):
     return labels
 
 
+WHOLE = {"shuffled": Shuffled, "ordered": Ordered}  # those that keep no shards
 PARTITIONS = {
     "shuffled": shuffled,
+    "ordered": ordered,
     "iid": iid,
     "contiguous": contiguous,
     "by-label": by_label,
@@ -200,7 +214,7 @@ def make_sampler(spec, *, labels, n, batch, seed, workers):
     name, options = parse(spec, PARTITIONS, "partition")
     shards = PARTITIONS[name](labels, n, workers, seed, **options)
     if shards is None:
-        return Shuffled(n=n, batch=batch, seed=seed, workers=workers)
+        return WHOLE[name](n=n, batch=batch, seed=seed, workers=workers)
     largest, S = max(map(len, shards)), -(-n // batch)
     if largest < S:  # otherwise its worker has a sample in every step
         raise UsageError(

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ SOURCES = [
     path for folder in ("dsgd", "simulator", "mpi", "plots", "notebooks") for path in (ROOT / folder).rglob("*.py")
 ]
 WITH_EXAMPLES = sorted(path.relative_to(ROOT) for path in SOURCES if ">>> " in path.read_text(encoding="utf-8"))
-PAGES = sorted(
-    path.relative_to(ROOT)
-    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
-    if "\n>>> " in path.read_text(encoding="utf-8")
-)
+BLOCK = re.compile(r"^```pycon\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PAGES = {
+    path.relative_to(ROOT): found
+    for path in sorted((*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
+    if (found := BLOCK.findall(path.read_text(encoding="utf-8")))
+}
 
 
 def run(test):
@@ -56,13 +58,17 @@ def test_the_example_of_a_docstring(path, name, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", PAGES, ids=str)
-def test_the_examples_of_a_page(path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("path, number", [(path, i) for path in PAGES for i in range(len(PAGES[path]))], ids=str)
+def test_the_examples_of_a_page(path, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / path).read_text(encoding="utf-8").replace("\n```", "\n\n```")  # a fence ends what is printed
-    run(doctest.DocTestParser().get_doctest(text, {}, str(path), str(path), 0))
+    code = PAGES[path][number]
+    for optional in ("torch", "sklearn"):
+        if f"import {optional}" in code or f"from {optional}" in code:
+            pytest.importorskip(optional)
+    run(doctest.DocTestParser().get_doctest(code, {}, f"{path}, block {number + 1}", str(path), 0))
 
 
 def test_there_are_examples():
     assert sum(len(documented(path)) for path in WITH_EXAMPLES) >= 30
+    assert Path("docs/frameworks.md") in PAGES
     assert not [path for path in WITH_EXAMPLES if not documented(path)], "prompts outside of docstrings"

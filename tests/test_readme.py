@@ -41,13 +41,17 @@ def test_every_block_runs_and_prints_what_the_page_shows(page, tmp_path):
         if any(word in block.text for word, module in NEEDS.items() if module in missing):
             continue
         done = shell(block, tmp_path)
-        printed = re.sub(r"^dsgd: removed .*\n", "", done.stdout, flags=re.MULTILINE)  # what other tests' dead jobs left
+        printed = re.sub(
+            r"^dsgd: removed .*\n", "", done.stdout, flags=re.MULTILINE
+        )  # what other tests' dead jobs left
         if done.returncode or shown and not is_shown(shown, printed, hashes):
             problems.append(f"{page.name}:{block.line} ends with {done.returncode} and prints\n{printed}\nnot\n{shown}")
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("shown, printed", [("loss 0.500\n", "loss 0.504\n"), ("a\n…\nb\n", "a\nb\n"), ("a …\n", "a 3\n")])
+@pytest.mark.parametrize(
+    "shown, printed", [("loss 0.500\n", "loss 0.504\n"), ("a\n…\nb\n", "a\nb\n"), ("a …\n", "a 3\n")]
+)
 def test_what_a_page_may_leave_open(shown, printed):
     assert is_shown(shown, printed, {})
 

@@ -13,6 +13,7 @@ from fences import GUIDE, README, ROOT, blocks, is_shown, runnable
 
 PAGES = [README, *GUIDE]
 CHINESE = ROOT / "README.zh.md"
+OF_OTHERS = re.compile(r"^dsgd: removed .*\n", re.MULTILINE)  # the shared memory of jobs that other tests killed
 NEEDS = {"mpirun": "mpi4py", "dsgd.launch": "mpi4py", "sklearn": "sklearn"}
 
 
@@ -41,9 +42,7 @@ def test_every_block_runs_and_prints_what_the_page_shows(page, tmp_path):
         if any(word in block.text for word, module in NEEDS.items() if module in missing):
             continue
         done = shell(block, tmp_path)
-        printed = re.sub(
-            r"^dsgd: removed .*\n", "", done.stdout, flags=re.MULTILINE
-        )  # what other tests' dead jobs left
+        printed = OF_OTHERS.sub("", done.stdout)
         if done.returncode or shown and not is_shown(shown, printed, hashes):
             problems.append(f"{page.name}:{block.line} ends with {done.returncode} and prints\n{printed}\nnot\n{shown}")
     assert not problems, "\n".join(problems)

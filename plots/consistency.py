@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from dsgd.plots.bands import draw_band
 from dsgd.plots.command import draw_runs
@@ -33,7 +34,10 @@ def figure(runs):
             for i, name in enumerate(names):
                 curves = [points(rows, "virtual_time", "train_loss") for n, f, rows in runs if (n, f) == (name, kind)]
                 draw_band(axes, curves, label=name, **look(i))
-            axes.set(xscale="log", yscale="log", xlabel="virtual time (s)", title=kind or "no straggler")
+            axes.set(xscale="log", yscale="log", xlabel="virtual time", title=kind or "no straggler")
+            axes.xaxis.set_major_formatter(EngFormatter("s"))
+            axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axes.xaxis.set_minor_formatter(EngFormatter("s"))
         panels[0].set_ylabel("mean training loss")
         handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels())}
         legend(result, list(handles.values()), list(handles))

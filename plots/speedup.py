@@ -47,7 +47,8 @@ def figure(lines):
         for axes in (speed, efficiency):
             axes.set_xticks(_apart(counts), [str(p) for p in _apart(counts)])
             axes.set_xlabel("workers")
-        speed.set_yticks([2**k for k in range(12) if 2**k <= speed.get_ylim()[1]])
+        low, high = speed.get_ylim()
+        speed.set_yticks([2.0**k for k in range(-9, 12) if low <= 2.0**k <= high])
         legend(result, [*speed.lines[::2], ideal], [*lines, "ideal"])
         return result
 

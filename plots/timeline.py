@@ -171,7 +171,8 @@ def main(argv):
     (facts, events), part = read(folder), (arguments.start, arguments.stop)
     output = check_output(arguments.output or folder / PICTURE)
     end = timeline.length(timeline.read_spans(events)) / NANO
-    if not 0 <= arguments.start < min(end, end if arguments.stop is None else arguments.stop):  # not for NaN either
+    stop = end if arguments.stop is None else arguments.stop
+    if not 0 <= arguments.start < min(stop, end):  # not for NaN either
         raise UsageError(f"--from and --to: there is no such part of a run of {end:.6g} s")
     print("\n".join(table(events, *part, count_applied(folder, facts) if part == (0, None) else None)))
     save(figure(events, *part), output)

@@ -5,6 +5,8 @@ each: 2(p − 1)n bytes a step at least.  The line on a bar is there.  A tree, a
 together, and a parameter server a gradient and the parameters for each worker, 2pn; who averages more rarely sends less.
 """
 
+import textwrap
+
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,12 +28,12 @@ def figure(runs):
         runs: {label: volume}, as volume_of makes them.
     """
     with matplotlib.rc_context(STYLE):
-        result = Figure(figsize=(10, 1.2 + 0.45 * len(runs)), layout="constrained")
+        result = Figure(figsize=(10, 1.2 + 0.5 * len(runs)), layout="constrained")
         panels = result.subplots(1, len(PANELS), sharey=True)
         for axes, (key, name) in zip(panels, PANELS.items()):
             _bars(axes, list(runs.values()), key)
             axes.set_xlabel(name)
-        panels[0].set_yticks(range(len(runs)), list(runs))
+        panels[0].set_yticks(range(len(runs)), [textwrap.fill(name, 30) for name in runs])
         panels[0].invert_yaxis()  # the first run on top
         handles = [Patch(color=COLOURS[0]), Patch(facecolor=COLOURS[4], hatch="//", edgecolor="white")]
         handles.append(Line2D([], [], color="black", marker="|", markersize=14, markeredgewidth=2, ls="none"))

@@ -1,4 +1,4 @@
-"""Docstrings as Markdown for the site: the sections `Args:`, `Raises:` and so on become lists.
+"""Docstrings as Markdown for the site: the sections `Args:`, `Raises:` and so on become lists, examples blocks.
 
 A line of a section may hold several names, two blanks apart: `a: the first.  b, c: the others.`
 """
@@ -11,6 +11,7 @@ SECTION = re.compile(r"^(Args|Attributes|Raises):\n((?:    .*(?:\n|\Z)|\n(?=    
 ENTRY = re.compile(r"(?:^ {4}|(?<=\.)  )(?=[\w*, ]+: )", re.MULTILINE)
 NAMES = re.compile(r"^([\w*, ]+): ", re.MULTILINE)
 LABEL = re.compile(r"^(Reference|Exact when):", re.MULTILINE)
+EXAMPLE = re.compile(r"^>>> (?:.+\n?)+", re.MULTILINE)
 
 
 def listed(found):
@@ -26,7 +27,8 @@ def _code(found):
 
 def markdown(docstring):
     """The Markdown of a docstring whose indentation was taken off."""
-    return LABEL.sub(r"\n**\1:**", SECTION.sub(listed, docstring))
+    text = EXAMPLE.sub(lambda m: f"```pycon\n{m[0].rstrip()}\n```\n", docstring)
+    return LABEL.sub(r"\n**\1:**", SECTION.sub(listed, text))
 
 
 class Sections(Extension):

@@ -22,6 +22,13 @@ def tree_sum(parts, out):
 
     Args:
         parts: arrays (n,), in the order of worker numbers.  out: (n,), none of the parts.
+
+    >>> import numpy as np
+    >>> parts = [np.float32([part]) for part in (1e8, 1, -1e8, 1)]
+    >>> tree_sum(parts, out=np.empty(1, np.float32))  # (1e8 + 1) + (−1e8 + 1); a float32 near 1e8 has steps of 8
+    array([0.], dtype=float32)
+    >>> sum(parts)  # ((1e8 + 1) − 1e8) + 1: another order, another sum
+    array([1.], dtype=float32)
     """
     if len(parts) == 1:
         out[:] = parts[0]
@@ -52,7 +59,11 @@ def _middle(first, last):
 
 
 def subtrees(some, first, last):
-    """[(first, last)] of the largest subtrees of first … last − 1 whose workers are all among `some`, in order."""
+    """[(first, last)] of the largest subtrees of first … last − 1 whose workers are all among `some`, in order.
+
+    >>> subtrees({0, 1, 2, 3, 4}, 0, 6)  # of ((0+1)+(2+3))+(4+5)
+    [(0, 4), (4, 5)]
+    """
     if all(worker in some for worker in range(first, last)):
         return [(first, last)]
     if last - first == 1:
@@ -75,7 +86,11 @@ def join(sums, first, last, empty):
 
 
 def tree_steps(rank, size):
-    """The rank's part in the tree, bottom up: [("recv", from), ..., ("send", to)]; rank 0 ends with the sum."""
+    """The rank's part in the tree, bottom up: [("recv", from), ..., ("send", to)]; rank 0 ends with the sum.
+
+    >>> [tree_steps(rank, 3) for rank in range(3)]
+    [[('recv', 1), ('recv', 2)], [('send', 0)], [('send', 0)]]
+    """
     steps, distance = [], 1
     while distance < size:
         if rank % (2 * distance):
@@ -114,6 +129,11 @@ def ring_allreduce(comm, x):
     Messages: 2p(p − 1).  Bytes: 2((p − 1)/p)n on every rank, the least possible.
     Time: 2(p − 1)α + 2((p − 1)/p)nβ; if p does not divide n, each of the 2(p − 1) steps takes its longest chunk's.
     Reference: Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations".
+
+    >>> import numpy as np
+    >>> from dsgd.simulator import simulate
+    >>> simulate(lambda comm: ring_allreduce(comm, np.full(3, comm.rank + 1.0)), size=2)
+    [array([3., 3., 3.]), array([3., 3., 3.])]
     """
     p, rank, add, total = comm.size, comm.rank, namespace(x).add, x.copy()
     ends = [x.shape[0] * i // p for i in range(p + 1)]

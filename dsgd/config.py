@@ -14,7 +14,7 @@ from dsgd.layers import ACTIVATIONS, LOSSES
 from dsgd.mlp import INITS
 from dsgd.network import NETWORKS
 from dsgd.optimizers import DEFAULT_LR, OPTIMIZERS
-from dsgd.sampling import PARTITIONS
+from dsgd.sampling import PARTITIONS, WHOLE
 from dsgd.schedules import SCHEDULES, make_schedule
 from dsgd.specs import build, choose, parse
 from dsgd.timing import COMPUTE, parse_compute
@@ -211,7 +211,7 @@ class Config:
         if "consistency" not in options:
             raise UsageError(f"--controller: {name} has no settings that change; it is for parameter-server")
         why = setting and unsettable(
-            setting, options["bound"], parse(self.partition, PARTITIONS, "partition")[0] == "shuffled"
+            setting, options["bound"], parse(self.partition, PARTITIONS, "partition")[0] in WHOLE
         )
         if why:
             raise UsageError(f"--controller {self.controller}: {why}")
@@ -231,7 +231,12 @@ class Config:
         return parse(self.algorithm, ALGORITHMS, "algorithm", schema=lambda algorithm: algorithm.run)
 
     def settle(self, size):
-        """This configuration with the choices that depend on others made.   size: ranks"""
+        """This configuration with the choices that depend on others made.   size: ranks
+
+        >>> settled = Config(optimizer="adam").settle(size=4)
+        >>> settled.algorithm, settled.lr
+        ('data-parallel', 0.001)
+        """
         algorithm = self.algorithm or ("sgd" if size == 1 else "data-parallel")
         lr = self.lr or DEFAULT_LR[self.optimizer.partition(":")[0]]
         patience = self.patience or (PATIENCE if self.tolerance != OFF else 0)

@@ -104,6 +104,10 @@ def make_controller(spec):
 
     Raises:
         UsageError: an unknown name, or an option out of range.
+
+    >>> setting, control = make_controller("step-size:clocks=10")
+    >>> setting
+    'lr'
     """
     if not spec:
         return None

@@ -83,7 +83,13 @@ def distance(a, b):
 
 
 def ulps(a, b):
-    """How many floats of their dtype lie between a (n,) and b (n,), at most."""
+    """How many floats of their dtype lie between a (n,) and b (n,), at most.
+
+    >>> import numpy as np
+    >>> a = np.float32([1.0, 2.0])
+    >>> ulps(a, np.nextafter(a, np.float32(3)))
+    1
+    """
     ordered = []
     for x in (a, b):
         bits = x.view(f"i{x.itemsize}").astype(object if x.itemsize == 8 else np.int64)

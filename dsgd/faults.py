@@ -145,6 +145,10 @@ def read_faults(text, seed=0):
 
     Raises:
         UsageError: a fault that is unknown, or an option that is missing or cannot be meant.
+
+    >>> faults = read_faults("kill:rank=1,step=7; slow:rank=3,x=10")
+    >>> faults.slowness(3), faults.slowness(0), faults.on(1, "kill")[0].options
+    (10.0, 1.0, {'step': 7})
     """
     return Faults(text, tuple(_fault(spec.strip()) for spec in text.split(";") if spec.strip()), seed)
 

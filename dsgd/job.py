@@ -22,6 +22,7 @@ class Job(NamedTuple):
     network: object  # network.Network, and
     timing: object  # how long gradients take (see timing.make_timing), on the virtual clock
     restored: tuple | None = None  # (arrays, manifest) of the checkpoint to go on from
+    keep: bool = False  # whether the result is to hold one
     folder: object = None  # where checkpoints go
     recorder: object = None  # rank 0's; None in processes that do not host it
     wish: list = ()  # not empty once a signal asked to stop

@@ -11,7 +11,14 @@ from dsgd.arrays import namespace, zeros
 
 
 def linear(x, W, b, z):
-    """z = x W + b.   x (B, n_in), W (n_in, n_out), b (n_out,), z (B, n_out)"""
+    """z = x W + b.   x (B, n_in), W (n_in, n_out), b (n_out,), z (B, n_out)
+
+    >>> import numpy as np
+    >>> z = np.empty((1, 2))
+    >>> linear(np.array([[1.0, 2.0]]), W=np.array([[1.0, 0.0], [0.0, 3.0]]), b=np.array([0.5, 0.5]), z=z)
+    >>> z
+    array([[1.5, 6.5]])
+    """
     xp = namespace(x)
     xp.matmul(x, W, out=z)
     xp.add(z, b, out=z)
@@ -23,6 +30,14 @@ def linear_backward(d, x, W, ones, dW, db, dx):
         ∂/∂W_ij = Σ_k x_ki d_kj = (xᵀ d)_ij      ∂/∂b_j = Σ_k d_kj      ∂/∂x_ki = Σ_j d_kj W_ij = (d Wᵀ)_ki
 
     d (B, n_out), x (B, n_in), ones (B,), dW like W, db like b, dx like x or None for the first layer.
+
+    >>> import numpy as np
+    >>> x, W, d = np.array([[1.0, 2.0]]), np.eye(2), np.array([[3.0, 4.0]])
+    >>> dW, db, dx = np.empty((2, 2)), np.empty(2), np.empty((1, 2))
+    >>> linear_backward(d, x, W, np.ones(1), dW, db, dx)
+    >>> dW, db, dx
+    (array([[3., 4.],
+           [6., 8.]]), array([3., 4.]), array([[3., 4.]]))
     """
     xp = namespace(d)
     xp.matmul(x.T, d, out=dW)
@@ -31,13 +46,29 @@ def linear_backward(d, x, W, ones, dW, db, dx):
         xp.matmul(d, W.T, out=dx)
 
 
+def identity(z, a):
+    """a = z: none.   z, a (B, n), a may be z"""
+    a[:] = z
+
+
+def identity_backward(d, a):
+    """∂a/∂z = 1.   d, a (B, n), d in place"""
+
+
 def relu(z, a):
     """a = max(z, 0).   z, a (B, n), a may be z"""
     namespace(z).maximum(z, zeros(z), out=a)  # NumPy is 4 times as fast with an array as with a number
 
 
 def relu_backward(d, a):
-    """∂a/∂z = 1 where z > 0, that is where a > 0; 0 elsewhere.   d, a (B, n), d in place"""
+    """∂a/∂z = 1 where z > 0, that is where a > 0; 0 elsewhere.   d, a (B, n), d in place
+
+    >>> import numpy as np
+    >>> d = np.array([[5.0, 5.0]])
+    >>> relu_backward(d, a=np.array([[2.0, 0.0]]))
+    >>> d
+    array([[5., 0.]])
+    """
     xp = namespace(d)
     xp.multiply(d, xp.greater(a, 0), out=d)
 
@@ -138,6 +169,13 @@ def softmax_cross_entropy(z, y, scale, d):
         d: (B, C), receives scale · ∂L/∂z; may be z itself.
     Returns:
         Σ L over the rows, a 0-d array.
+
+    >>> import numpy as np
+    >>> d = np.empty((2, 2))
+    >>> loss = softmax_cross_entropy(np.zeros((2, 2)), y=np.array([0, 1]), scale=1 / 2, d=d)
+    >>> round(float(loss), 6), d  # 2 ln 2, and (p − [c = y]) / 2
+    (1.386294, array([[-0.25,  0.25],
+           [ 0.25, -0.25]]))
     """
     xp, p = namespace(z), d.T  # (C, B): where z lies column by column, maximum and sum run along whole rows
     xp.subtract(z.T, z.T.max(axis=0), out=p)
@@ -185,6 +223,7 @@ class Activation(NamedTuple):
 
 
 ACTIVATIONS = {
+    "identity": Activation(identity, identity_backward),
     "relu": Activation(relu, relu_backward),
     "leaky-relu": Activation(leaky_relu, leaky_relu_backward),
     "tanh": Activation(tanh, tanh_backward),

@@ -14,6 +14,15 @@ class Layout:
 
     Args:
         shapes: {name: shape}, in the order of the vector.
+
+    >>> import numpy as np
+    >>> layout = Layout({"weight": (2, 3), "bias": (3,)})
+    >>> flat = np.arange(9.0)
+    >>> layout.views(flat)["bias"]
+    array([6., 7., 8.])
+    >>> layout.views(flat)["weight"][0, 0] = 10  # a window, not a copy
+    >>> flat[:2], layout.name_at(7)
+    (array([10.,  1.]), 'bias')
     """
 
     def __init__(self, shapes):
@@ -43,7 +52,11 @@ class Layout:
 
 
 def cut(size, parts):
-    """`parts` contiguous ranges (lo, hi) of a vector, cut at block borders, their blocks as even as can be."""
+    """`parts` contiguous ranges (lo, hi) of a vector, cut at block borders, their blocks as even as can be.
+
+    >>> cut(1000, 2)
+    [(0, 512), (512, 1000)]
+    """
     blocks = -(-size // BLOCK)
     borders = [min(blocks * i // parts * BLOCK, size) for i in range(parts + 1)]
     return list(zip(borders, borders[1:]))

@@ -31,7 +31,12 @@ def evaluate(objective, x):
 
 
 def decide(z):
-    """Class numbers (B,) from logits: the largest of (B, C), or for (B, 1) whether it is positive."""
+    """Class numbers (B,) from logits: the largest of (B, C), or for (B, 1) whether it is positive.
+
+    >>> import numpy as np
+    >>> decide(np.array([[0.1, 2.0, -1.0]])), decide(np.array([[-0.3], [0.3]]))
+    (array([1]), array([0, 1]))
+    """
     return np.argmax(z, axis=1) if z.shape[1] > 1 else (z[:, 0] > 0).astype(np.intp)
 
 

@@ -13,7 +13,14 @@ from dsgd.specs import parse
 
 
 class MLP(NamedTuple):
-    """What the network is.  Layer l maps widths[l] to widths[l + 1]; all but the last are followed by the activation."""
+    """What the network is.  Layer l maps widths[l] to widths[l + 1]; all but the last are followed by the activation.
+
+    >>> net = MLP((64, 32, 10))
+    >>> net.layout().shapes
+    {'layer 0 weight': (64, 32), 'layer 0 bias': (32,), 'layer 1 weight': (32, 10), 'layer 1 bias': (10,)}
+    >>> net.layout().size  # (64 + 1) 32 + (32 + 1) 10
+    2410
+    """
 
     widths: tuple
     activation: str = "relu"

@@ -66,7 +66,12 @@ class Network(NamedTuple):
     links: tuple = ()  # of Links
 
     def path(self, sender, receiver):
-        """The Path from one rank to another."""
+        """The Path from one rank to another.
+
+        >>> slow = read_network("uniform:latency=1e-3,bandwidth=1e6")
+        >>> slow.path(0, 1)
+        Path(latency=0.001, out=1000000.0, into=1000000.0)
+        """
         latency, bandwidth = self.latency, float("inf")
         for link in self.links:
             if _among(sender, link.senders) and _among(receiver, link.receivers):

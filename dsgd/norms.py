@@ -18,7 +18,12 @@ TOGETHER = 256  # segments, of up to 256 elements each, whose squares are in the
 
 
 def tree(sums):
-    """((0+1)+(2+3))+… along the last axis of sums (..., n) float64: (...,).  An odd one is carried: x + 0 is x."""
+    """((0+1)+(2+3))+… along the last axis of sums (..., n) float64: (...,).  An odd one is carried: x + 0 is x.
+
+    >>> import numpy as np
+    >>> float(tree(np.array([1e16, 1.0, 1.0, 1.0]))), 1e16 + 1.0 + 1.0 + 1.0  # (1e16 + 1) + (1 + 1)
+    (1.0000000000000002e+16, 1e+16)
+    """
     xp, n = namespace(sums), sums.shape[-1]
     width = 1 << max(n - 1, 0).bit_length()
     level = xp.zeros((*sums.shape[:-1], width), dtype="float64")
@@ -34,6 +39,13 @@ class Norms:
     Args:
         layout: layout.Layout of the whole vector.
         lo, hi: the own range, which cuts no segment; all of the vector by default.
+
+    >>> import numpy as np
+    >>> from dsgd.layout import Layout
+    >>> norms = Norms(Layout({"weight": (2, 2), "bias": (2,)}))
+    >>> sums = norms.sums(np.array([1.0, 1.0, 1.0, 1.0, 0.0, 2.0]))
+    >>> norms.by_array(sums), round(norms.norm(sums), 4)
+    ({'weight': 4.0, 'bias': 4.0}, 2.8284)
     """
 
     def __init__(self, layout, lo=0, hi=None):

@@ -167,6 +167,12 @@ class Quadratic:
 
     Args:
         size: elements of θ.  samples: n.  curvature: λ.  seed: of the c_i.
+
+    >>> import dsgd
+    >>> task = dsgd.Quadratic(size=3, samples=100, curvature=2.0)
+    >>> result = dsgd.run(objective=task, simulate=4, optimizer="sgd", lr=0.1, batch_size=100, steps=200)
+    >>> bool(abs(result.params - task.centres.mean(axis=0)).max() < 1e-6)
+    True
     """
 
     def __init__(

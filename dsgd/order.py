@@ -104,7 +104,11 @@ class Order:
 
 
 def staleness(entries):
-    """[updates between the version that a push was computed on and the one it went into], of those that were applied."""
+    """[updates between the version that a push was computed on and the one it went into], of those that were applied.
+
+    >>> staleness([[0, 0, 0, 1], [1, 0, 0, 2], [0, 1, 1, 3], {"rest": 3, "step": 3}, [1, 1, 2, 0]])  # the last one was dropped
+    [0, 1, 1]
+    """
     return [into - 1 - pulled for _, _, pulled, into in filter(is_push, entries) if into > 0]
 
 

@@ -14,6 +14,13 @@ class Progress:
 
     Args:
         period: steps in a period.  schedule: schedules.Schedule, whose plateau is told each mean loss behind the warm-up.
+
+    >>> from dsgd.schedules import make_schedule
+    >>> progress = Progress(period=1, schedule=make_schedule("constant", lr=0.1, steps=9), tolerance=0.01, patience=2)
+    >>> for step, loss in enumerate((2.0, 1.0, 1.0, 0.995), 1):
+    ...     progress.read([(1, loss)], step)
+    >>> progress.ended
+    'convergence'
     """
 
     def __init__(self, period, schedule, tolerance=0.0, patience=0, divergence=0):

@@ -210,17 +210,20 @@ class Rank:
         if parts is None or self.job.folder is None:
             return
         with self.recorder.timed("checkpoints"):
-            manifest = self.job.manifest | {
-                "step": self.state.t,
-                "clock": self.comm.clock(),
-                "recorder": self.recorder.save(),
-                "progress": self.progress.state,
-                "order": self.local.order.kept,
-            }
-            arrays = join(parts, self.job.roles, self.comm.dtype)
-            write = partial(save, self.job.folder, arrays, manifest)
+            write = partial(save, self.job.folder, *self._checkpoint(parts))
             self.recorder.write_order(self.local.order, self.state.t, last)  # a checkpoint needs its log
             self.recorder.disk.attempt(NAME, write, self.state.t, last)
+
+    def _checkpoint(self, parts):
+        """(arrays, manifest) of a checkpoint, on rank 0.   parts: {rank: what it handed in}"""
+        manifest = self.job.manifest | {
+            "step": self.state.t,
+            "clock": self.comm.clock(),
+            "recorder": self.recorder.save(),
+            "progress": self.progress.state,
+            "order": self.local.order.kept,
+        }
+        return join(parts, self.job.roles, self.comm.dtype), manifest
 
     def _finish(self, saved, ended_by):
         """The end of the run: the last checkpoint, the last record, and what each rank counted."""
@@ -234,6 +237,8 @@ class Rank:
             )
         if saved != self.state.t and self.job.folder is not None:
             self._save(last=True)
+        handed = self._gather(hand_in(self)) if self.job.keep else None
+        checkpoint = handed and self._checkpoint(handed)
         x = self._whole() if self.together else self.state.x
         squares = self._squares()
         if not self.recorder:
@@ -251,6 +256,7 @@ class Rank:
             "clock": float(clock),
             "ended_by": ended_by,
             "logs": logs,
+            "checkpoint": checkpoint,
         }
 
     def _logs(self):

@@ -46,6 +46,11 @@ class Records:
 
     A record has step, epoch, samples, train_loss (mean over the samples since the last record), time and virtual_time
     (s, None under MPI), and, at the end of an epoch, test_loss and test_accuracy.
+
+    >>> records = Records()
+    >>> records.add(step=1, train_loss=2.3)
+    >>> records.rows
+    [{'step': 1, 'train_loss': 2.3}]
     """
 
     def __init__(self, folder=None, rows=()):

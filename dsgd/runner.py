@@ -40,6 +40,7 @@ class Result:
     events: list | None = field(default=None, repr=False)  # of trace.json, with trace=True
     order: list | None = field(default=None, repr=False)  # of pushes: the entries of order.jsonl
     unsaved: str | None = None
+    checkpoint: tuple | None = field(default=None, repr=False)  # (arrays, manifest) in memory, with keep=True
 
     def plot(self):
         """The convergence figure, a matplotlib Figure."""
@@ -78,7 +79,19 @@ def share_out(host, config, world):
     return SharedSimulator(config.simulate, host, **(world or {}))
 
 
-def run(config=None, *, backend=None, objective=None, controller=None, world=None, wish=None, announce=None, **flags):
+def run(
+    config=None,
+    *,
+    backend=None,
+    objective=None,
+    controller=None,
+    world=None,
+    wish=None,
+    announce=None,
+    start=None,
+    keep=False,
+    **flags,
+):
     """Train, and return a Result; under MPI every rank calls this, and ranks other than 0 get None.
 
     Args:
@@ -90,8 +103,17 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
         world: options of the simulated world: shuffle, carrier, check, trace, network.
         wish: a list; once it is not empty, a synchronous run stops after its step and saves.
         announce: called with (job, backend) before the first step.
+        start: the `checkpoint` of an earlier Result, the same on every rank: the run goes on from it, and what differs
+            from the earlier run is the caller's business.  keep: whether the Result is to hold one.
     Raises:
         UsageError, DataError, CheckpointError: before the first step.  NonFiniteGradient: with rank, step and layer.
+
+    >>> import dsgd
+    >>> task = dict(data="blobs", steps=20, dtype="float64")
+    >>> one = dsgd.run(algorithm="sgd", **task)
+    >>> four = dsgd.run(algorithm="data-parallel", simulate=4, **task)
+    >>> four.summary["workers"], bool(abs(four.params - one.params).max() < 1e-12)
+    (4, True)
     """
     from threadpoolctl import threadpool_limits
 
@@ -109,7 +131,9 @@ def run(config=None, *, backend=None, objective=None, controller=None, world=Non
         with backend.watch(config.timeout):
             job = backend.agree(lambda: prepare(config, backend, objective, controller))
             backend.handshake(facts(job), job.manifest["versions"])
-            job = start_folder(job, backend)._replace(wish=[] if wish is None else wish)
+            job = start_folder(job._replace(restored=start, keep=keep), backend)._replace(
+                wish=[] if wish is None else wish
+            )
             if announce:
                 announce(job, backend)
             start = job.restored[1]["clock"] if job.restored else 0.0
@@ -200,6 +224,7 @@ def finish(job, backend, done, startup):
     trace = backend.world.trace if backend.virtual else None
     rows, unsaved = recorder.records.rows, disk.verdict()
     result = Result(config, summary, rows, done["x"], seconds, job.folder, trace, events, job.order.entries, unsaved)
+    result.checkpoint = done["checkpoint"]
     if job.folder and not config.no_plot and not unsaved:
         from dsgd.plots.convergence import draw
 

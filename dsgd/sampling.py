@@ -41,6 +41,12 @@ class Shuffled:
 
     Args:
         n: samples in the training set.  batch: size of the global batch.  workers: N.
+
+    >>> sampler = Shuffled(n=10, batch=6, seed=0, workers=4)
+    >>> [sampler.part(0, worker).rows.tolist() for worker in range(4)]
+    [[8], [2, 1], [0], [5, 6]]
+    >>> sampler.part(0).rows.tolist(), sampler.samples(1)
+    ([8, 2, 1, 0, 5, 6], 4)
     """
 
     splits = True  # a batch can be split over the workers in any way
@@ -79,6 +85,13 @@ class Shuffled:
                 )
             lo, hi = lo + first, lo + end
         return Batch(self.permutation(epoch)[lo:hi], t, first)
+
+
+class Ordered(Shuffled):
+    """The same with the data as they stand, in every epoch alike."""
+
+    def _permutation(self, epoch):
+        return np.arange(self.n)
 
 
 class Sharded:
@@ -124,6 +137,11 @@ def shuffled(labels, n, workers, seed):
     return None
 
 
+def ordered(labels, n, workers, seed):
+    """nothing is shuffled: the batches follow the order of the data, the same in every epoch"""
+    return None
+
+
 def iid(labels, n, workers, seed):
     """each worker keeps a random shard, all of one size"""
     return _even(rng(seed, "partition").permutation(n), workers)
@@ -135,7 +153,12 @@ def contiguous(labels, n, workers, seed):
 
 
 def by_label(labels, n, workers, seed):
-    """the samples are sorted by label and dealt in that order: a worker sees few classes (McMahan et al. 2017)"""
+    """the samples are sorted by label and dealt in that order: a worker sees few classes (McMahan et al. 2017)
+
+    >>> import numpy as np
+    >>> [shard.tolist() for shard in by_label(np.array([1, 0, 1, 0]), n=4, workers=2, seed=0)]
+    [[1, 3], [0, 2]]
+    """
     return _even(np.argsort(_classes("by-label", labels), kind="stable"), workers)
 
 
@@ -169,8 +192,10 @@ def _classes(name, labels):
     return labels
 
 
+WHOLE = {"shuffled": Shuffled, "ordered": Ordered}  # those that keep no shards
 PARTITIONS = {
     "shuffled": shuffled,
+    "ordered": ordered,
     "iid": iid,
     "contiguous": contiguous,
     "by-label": by_label,
@@ -189,7 +214,7 @@ def make_sampler(spec, *, labels, n, batch, seed, workers):
     name, options = parse(spec, PARTITIONS, "partition")
     shards = PARTITIONS[name](labels, n, workers, seed, **options)
     if shards is None:
-        return Shuffled(n=n, batch=batch, seed=seed, workers=workers)
+        return WHOLE[name](n=n, batch=batch, seed=seed, workers=workers)
     largest, S = max(map(len, shards)), -(-n // batch)
     if largest < S:  # otherwise its worker has a sample in every step
         raise UsageError(

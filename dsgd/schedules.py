@@ -38,6 +38,10 @@ def step(lr, steps=None, *, step_size: int = None, gamma: float = 0.1):
     """η_t = η γ^⌊t / step_size⌋
 
     Reference: PyTorch's StepLR; step_size: the steps from one cut to the next.
+
+    >>> eta = step(0.1, step_size=100)
+    >>> eta(99), round(eta(100), 6)
+    (0.1, 0.01)
     """
     if step_size < 1:
         refuse("step", "step_size", step_size, "is no number of steps, as in --schedule step:step_size=300")
@@ -49,6 +53,10 @@ def multi_step(lr, steps=None, *, milestones: str = None, gamma: float = 0.1):
     """η_t = η γ^(number of milestones that are ≤ t)
 
     Reference: PyTorch's MultiStepLR; milestones are steps, in rising order: 300/600/800.
+
+    >>> eta = multi_step(1.0, milestones="300/600", gamma=0.5)
+    >>> eta(299), eta(300), eta(600)
+    (1.0, 0.5, 0.25)
     """
     try:
         marks = [int(mark) for mark in milestones.split("/")]
@@ -89,6 +97,10 @@ def cosine(lr, steps, *, T_max: int = 0, eta_min: float = 0.0):
 
     Reference: Loshchilov and Hutter 2017 (arXiv 1608.03983), eq. 5, without restarts; PyTorch's CosineAnnealingLR.  T is
     T_max, by default the run; behind it η_t rises again.
+
+    >>> eta = cosine(0.1, steps=200)
+    >>> eta(0), eta(100), eta(200)
+    (0.1, 0.05, 0.0)
     """
     not_negative("cosine", T_max=T_max, eta_min=eta_min)
     half = T_max or steps
@@ -194,6 +206,10 @@ def make_schedule(spec, *, lr, steps, warmup=0):
         steps: of the run, the `warmup` steps included.
     Raises:
         UsageError: an unknown name, or an option out of range.
+
+    >>> eta = make_schedule("cosine", lr=0.1, steps=110, warmup=10)
+    >>> [round(eta(t), 4) for t in (0, 4, 9, 10, 60)]
+    [0.01, 0.05, 0.1, 0.1, 0.05]
     """
     name, options = parse(spec, SCHEDULES, "schedule")
     lr = float(lr)

@@ -22,7 +22,13 @@ def nearest(word, choices):
 
 
 def choose(what, word, table):
-    """table[word], or an error that names the nearest key."""
+    """table[word], or an error that names the nearest key.
+
+    >>> choose("schedule", "cosin", {"step": 1, "cosine": 2})
+    Traceback (most recent call last):
+        ...
+    dsgd.errors.UsageError: unknown schedule 'cosin'; did you mean 'cosine'? choices: step, cosine
+    """
     if word not in table:
         raise UsageError(f"unknown {what} {word!r}; {nearest(word, list(table))}")
     return table[word]
@@ -90,6 +96,9 @@ def ranges(text):
 
     Raises:
         ValueError: it is no such list.
+
+    >>> ranges("0-1/4")
+    (range(0, 2), range(4, 5))
     """
     try:
         spans = [[int(end) for end in part.split("-")] for part in text.split("/")]

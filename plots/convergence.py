@@ -7,6 +7,7 @@ median, in a band from the least to the largest.
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from dsgd.plots.bands import draw_band
 from dsgd.plots.command import draw_runs
@@ -17,7 +18,7 @@ AXES = {
     "step": "step",
     "samples": "samples",
     "epoch": "epoch",
-    "bytes": "bytes sent, in proportion to the samples (B)",
+    "bytes": "bytes sent, in proportion to the samples",
     "time": "time (s)",
 }
 IDLE = {
@@ -73,6 +74,8 @@ def _column(panels, runs, every, column):
             draw_band(panels[0], [points(rows, x, loss) for rows in seeds], **look(i) | line)
         draw_band(panels[1], [points(rows, x, key) for rows in seeds], label=name, **look(i))
     panels[0].set_yscale("log")
+    if column == "bytes":
+        panels[1].xaxis.set_major_formatter(EngFormatter("B"))
     panels[1].set_xlabel(f"virtual {AXES[column]}" if virtual else AXES[column])
 
 

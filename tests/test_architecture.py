@@ -45,6 +45,7 @@ IMPORTED_ONLY_BY = {
     "mpi4py": "dsgd.mpi",
     "cupy": "dsgd.arrays dsgd.device",
     "mlxtend": "dsgd.data.named",
+    "sklearn": "dsgd.sklearn",
 }
 BEFORE_MPI = ("dsgd", "dsgd.train", "dsgd.command", "dsgd.mpi", "dsgd.mpi.launch", "dsgd.mpi.segments")
 

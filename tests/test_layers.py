@@ -91,6 +91,7 @@ def test_the_first_layer_computes_no_gradient_of_its_input():
 # --- activations
 
 OTHERWISE = {
+    "identity": float,
     "relu": lambda z: z if z > 0 else 0.0,
     "leaky-relu": lambda z: z if z > 0 else z / 100,
     "tanh": lambda z: 1 - 2 / (exp(2 * z) + 1),
@@ -99,6 +100,7 @@ OTHERWISE = {
 }
 POINTS = (-3.0, -1.0, -0.5, 0.0, 0.5, 3.0)
 PYTORCH = {  # 2.13, float64: values and derivatives at POINTS
+    "identity": (POINTS, (1, 1, 1, 1, 1, 1)),
     "relu": ((0, 0, 0, 0, 0.5, 3), (0, 0, 0, 0, 1, 1)),
     "leaky-relu": ((-0.03, -0.01, -0.005, 0, 0.5, 3), (0.01, 0.01, 0.01, 0.01, 1, 1)),
     "tanh": (
@@ -116,6 +118,7 @@ PYTORCH = {  # 2.13, float64: values and derivatives at POINTS
 }
 TINY = 2.0**-100
 EXTREMES = {  # values and derivatives at −1e4, −TINY, TINY and 1e4
+    "identity": ((-1e4, -TINY, TINY, 1e4), (1, 1, 1, 1)),
     "relu": ((0, 0, TINY, 1e4), (0, 0, 1, 1)),
     "leaky-relu": ((-100, -0.01 * TINY, TINY, 1e4), (0.01, 0.01, 1, 1)),
     "tanh": ((-1, -TINY, TINY, 1), (0, 1, 1, 0)),

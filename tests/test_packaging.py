@@ -101,7 +101,7 @@ def test_an_installation_trains_from_any_folder(installed, tmp_path):
 
 def test_importing_dsgd_loads_nothing(tmp_path):
     """MPI must come before NumPy, and `python -m dsgd.train` imports dsgd first."""
-    code = "import sys, dsgd; print({'numpy', 'matplotlib', 'mpi4py', 'greenlet'} & set(sys.modules)); print(dsgd.run, dsgd.Config)"
+    code = "import sys, dsgd; print({'numpy', 'matplotlib', 'mpi4py', 'greenlet', 'sklearn'} & set(sys.modules)); print(dsgd.run, dsgd.Config)"
     result = python("-c", code, cwd=tmp_path, path=[ROOT])
     assert result.stdout.startswith("set()\n<function run"), result.stderr
 

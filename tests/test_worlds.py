@@ -56,7 +56,7 @@ BREADTH = dict(
         "cosine",
         "plateau:patience=0,threshold=0.5",
     ],
-    activation=["relu", "leaky-relu", "tanh", "sigmoid", "gelu"],
+    activation=["identity", "relu", "leaky-relu", "tanh", "sigmoid", "gelu"],
     task=[("teacher:samples=400,features=12,hidden=8,classes=4", "auto"),
           ("teacher:samples=400,features=12,hidden=8,classes=2", "binary-cross-entropy"),
           ("linear:samples=300,features=6,outputs=2", "auto")],

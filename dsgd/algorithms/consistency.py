@@ -187,6 +187,9 @@ def choose_model(name, workers, **given):
 
     Raises:
         ValueError: an unknown name, an option that is another model's or is missing, or a value that cannot be.
+
+    >>> choose_model("backup", 8, b=2).collect, choose_model("ssp", 8, bound=3).bound
+    (6, 3)
     """
     if name not in MODELS:
         raise ValueError(f"consistency {name!r} is not one of {', '.join(MODELS)}")

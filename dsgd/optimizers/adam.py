@@ -28,6 +28,12 @@ class Adam:
     Kept are m/(1 − β₁) and v/(1 − β₂): the constants go into ε and the step size, and three passes are saved.
 
     Reference: Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1; Reddi, Kale and Kumar 2018; PyTorch's Adam.
+
+    >>> import numpy as np
+    >>> x = np.array([1.0, 1.0])
+    >>> Adam().step(x, np.array([0.5, -50.0]), lr=0.1)  # the first step is η long in each direction, whatever g is
+    >>> x
+    array([0.9, 1.1])
     """
 
     layerwise = False

@@ -11,6 +11,14 @@ class SGD:
     τ is the dampening; the first velocity is g, undampened.  Weight decay λ adds λ x to g.
 
     Reference: Robbins and Monro 1951; Polyak 1964; Sutskever et al. 2013; PyTorch's torch.optim.SGD.
+
+    >>> import numpy as np
+    >>> x, g = np.array([1.0]), np.array([0.5])
+    >>> optimizer = SGD(momentum=0.9)
+    >>> for _ in range(2):
+    ...     optimizer.step(x, g, lr=0.1)
+    >>> x, optimizer.slots["velocity"]  # 1 − 0.05 − 0.095
+    (array([0.855]), array([0.95]))
     """
 
     layerwise = decoupled = False

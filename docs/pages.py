@@ -27,7 +27,7 @@ def source_page(path):
     return f"---\nsearch:\n  exclude: true\n---\n# {path}\n\n{source(path)}"
 
 
-def first_sentence(module):
+def first_line(module):
     """What a module is, without the period or colon behind it."""
     return inspect.getdoc(module).partition("\n")[0].rstrip(".:")
 
@@ -43,7 +43,7 @@ def table(*rows):
 
 def algorithm_index():
     """The list of algorithms."""
-    rows = [(f"[`{name}`]({name}.md)", first_sentence(inspect.getmodule(a.run))) for name, a in ALGORITHMS.items()]
+    rows = [(f"[`{name}`]({name}.md)", first_line(inspect.getmodule(a.run))) for name, a in ALGORITHMS.items()]
     return "# Algorithms\n\n`--algorithm NAME[:option=value,...]`, in order of increasing complexity.\n" + table(
         ("`--algorithm`", "what it is"), *rows
     )

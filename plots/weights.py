@@ -14,11 +14,11 @@ from dsgd.plots.command import draw_runs
 from dsgd.plots.style import STYLE
 from dsgd.study import first_weights, mistakes, study
 
-UNITS, WRONG, ACROSS = 64, 32, 8  # images that are shown at most; in a row
+UNITS, WRONG, ACROSS = 64, 64, 8  # images that are shown at most; in a row
 
 
 def figure(weights, shape=None, wrong=None):
-    """A matplotlib Figure: the first 64 units on the left, on the right the first 32 samples that were misread.
+    """A matplotlib Figure: the first 64 units on the left, on the right the first 64 samples that were misread.
 
     Args:
         weights: (features, units).  shape: (height, width) of an image; a square by default.

@@ -68,7 +68,7 @@ def test_each_unit_and_each_misread_digit_is_an_image(digits):
         W, first_weights(study(folder))
     )
     shown = [axes.images[0].get_array() for axes in weights.figure(W, wrong=wrong).axes if axes.images]
-    assert len(shown) == 10 + min(32, len(wrong[0]))
+    assert len(shown) == 10 + min(64, len(wrong[0]))
     assert np.array_equal(shown[3], W[:, 3].reshape(8, 8)) and np.array_equal(shown[10].ravel(), wrong[0][0])
 
 

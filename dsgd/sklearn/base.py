@@ -70,7 +70,10 @@ class Distributed:
         self._random_state = check_random_state(self.random_state)
         try:
             backend = self._open_backend(X, y)
-            units = X.shape[1], *np.atleast_1d(self.hidden_layer_sizes).tolist(), y.shape[1]
+            hidden = np.atleast_1d(self.hidden_layer_sizes).astype(int).tolist()
+            if min(hidden, default=1) < 1:
+                raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+            units = X.shape[1], *hidden, y.shape[1]
             if first:
                 self._initialize(y, list(units), X.dtype)
             X, y, held = self._hold_back(X, y) if self.early_stopping else (X, y, (None, None))

@@ -63,7 +63,8 @@ def algorithm_page(name):
     parts.append(table(("option", "type", "default"), *rows) if rows else "\nIt has none of its own.\n")
     parts.append("\n## Tests\n\nThese name it:\n")
     held = (
-        (f"[{file}](../../tests/{file})", ", ".join(f"`{test}`" for test in tests)) for file, tests in tests_of(name)
+        (f"[{file}](../source/tests/{file}.md)", ", ".join(f"`{test}`" for test in tests))
+        for file, tests in tests_of(name)
     )
     parts.append(table(("file", "tests"), *held))
     parts.append(f"\n## Source: {path}\n\n{source(path)}")
@@ -123,6 +124,7 @@ def plots_page():
     for path in sorted((ROOT / "plots").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "figure" for node in tree.body):
-            parts.append(f"\n## {path.stem}\n\n{markdown(ast.get_docstring(tree))}\n\n")
+            said = re.sub(r"python -m .+", r"`\g<0>`", markdown(ast.get_docstring(tree)))
+            parts.append(f"\n## {path.stem}\n\n{said}\n\n")
             parts.append(f"::: dsgd.plots.{path.stem}.figure\n")
     return "".join(parts)

@@ -1,9 +1,14 @@
 """Checks of the notebooks' exercises: the first wrong step, worker and tensor is named, and what it should have been.
 
 An exercise is a function that a reader writes.  Its check calls it, and compares what it did with what the project does.
+An answer that raises, or is still missing, is reported like any other that is not right yet.
 """
 
+from contextlib import suppress
+
 import numpy as np
+
+from dsgd.simulator import Deadlock, simulate
 
 
 def compare(title, expected, got, rtol=1e-10):
@@ -16,6 +21,69 @@ def compare(title, expected, got, rtol=1e-10):
     problem = next(_differences(expected, got, rtol), None)
     print(f"{title}: " + (f"not yet. {problem}" if problem else "right."))
     return problem is None
+
+
+def check_calls(title, function, steps, rtol=1e-10):
+    """Call the reader's function with what a run had at hand, and compare what it returns; returns whether it is right.
+
+    Args:
+        steps: one entry a step, {worker or "": (arguments, {tensor: what is right})}; the function returns one array,
+            or a tuple of them in the order of the tensors.  It is given copies of the arrays.
+    """
+    got = [
+        {worker: _named(right, _attempt(function, *arguments)) for worker, (arguments, right) in calls.items()}
+        for calls in steps
+    ]
+    return compare(title, _rights(steps), got, rtol)
+
+
+def check_ranks(title, function, steps, rtol=1e-10):
+    """The same for function(comm, *arguments), called on all ranks of a simulated world, where it may communicate.
+
+    Args:
+        steps: as in check_calls; the workers are the ranks 0, 1, ..., and all of them are in each step.
+    """
+    got = [{} for _ in steps]
+
+    def program(comm):
+        for calls, made in zip(steps, got):
+            arguments, right = calls[comm.rank]
+            value = _attempt(function, comm, *arguments)
+            made[comm.rank] = _named(right, value)
+            if isinstance(value, Exception):
+                raise value
+
+    with suppress(Exception):  # it is in `got`; ranks that waited for the one that raised are not to blame
+        try:
+            simulate(program, len(steps[0]))
+        except Deadlock as error:
+            unfinished = next(made for made in got if len(made) < len(steps[0]))
+            unfinished |= {rank: _named(steps[0][rank][1], error) for rank in steps[0].keys() - unfinished.keys()}
+    there = [{rank: calls[rank] for rank in sorted(made)} for calls, made in zip(steps, got) if made]
+    return compare(title, _rights(there), got[: len(there)], rtol)
+
+
+def _rights(steps):
+    return [{worker: right for worker, (_, right) in calls.items()} for calls in steps]
+
+
+def _named(right, value):
+    """{tensor: array} of what a function returned; an exception stands for all of them."""
+    if isinstance(value, tuple):
+        return dict(zip(right, value))
+    return dict.fromkeys(right, value) if isinstance(value, Exception) else {next(iter(right)): value}
+
+
+def _attempt(function, *arguments):
+    """What the reader's function returns, or the exception that it raises."""
+    try:
+        return function(*map(_copy, arguments))
+    except Exception as error:  # any: it is somebody's first attempt
+        return error
+
+
+def _copy(argument):
+    return argument.copy() if isinstance(argument, np.ndarray) else argument
 
 
 def _differences(expected, got, rtol):
@@ -37,7 +105,15 @@ def _reason(right, made, rtol):
     """Why a tensor is wrong; None if it is not."""
     if made is None:
         return "it is missing."
-    made = np.asarray(made)
+    if isinstance(made, Exception):
+        return f"it raised {type(made).__name__}: {made}"
+    given = made
+    try:
+        made = np.asarray(given)
+    except ValueError:  # rows of unequal lengths
+        return f"it is no array, but {given!r}."
+    if made.dtype.kind not in "biuf":
+        return f"it is no array of numbers, but {given!r}."
     if made.shape != right.shape:
         return f"its shape is {made.shape}, not {right.shape}."
     wrong = np.abs(made - right) > rtol * np.abs(right).max(initial=0.0)

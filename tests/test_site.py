@@ -1,5 +1,6 @@
 """The documentation site: it builds without the network and without a warning, and every link and anchor is there."""
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "docs")]
 
 pytest.importorskip("griffe")  # all of the extra `docs`
+import lessons  # noqa: E402
 from docstrings import markdown  # noqa: E402
 
 OFFLINE = ["unshare", "--map-root-user", "--net"]  # a network namespace with nothing in it
@@ -97,3 +99,20 @@ def test_sections_of_docstrings_become_lists():
         "What.\n\n\n**Args**\n\n- `a`, `b`: the first of two.\n- `c`: the second.\n\n**Raises**\n\n- `ValueError`: never.\n"
     )
     assert markdown("Reference: Li.\nExact when: always.") == "\n**Reference:** Li.\n\n**Exact when:** always."
+
+
+def test_a_notebook_becomes_a_page(tmp_path):
+    cells = [("markdown", ["# One\n", "$x^2$, `$HOME` and $$\\tfrac12$$"]), ("code", ["print(1)"])]
+    book = {"cells": [{"cell_type": kind, "source": source} for kind, source in cells]}
+    (tmp_path / "one.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    text = lessons.page(tmp_path / "one.ipynb")
+    assert text.count("<img") == 2 and "`$HOME`" in text and text.endswith("~~~~~~ python\nprint(1)\n~~~~~~\n")
+    assert lessons.picture(r"\begin{cases}") == r"`\begin{cases}`"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_formulas_of_a_notebook_can_be_set(path, site):
+    assert f"notebooks/{path.stem}.html" in site[0]
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        found = lessons.FORMULA.findall("".join(cell["source"])) if cell["cell_type"] == "markdown" else []
+        assert not [tex for _, *texts in found for tex in texts if tex and lessons.picture(tex).startswith("`")]

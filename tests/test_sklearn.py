@@ -188,6 +188,15 @@ def test_the_next_data_may_be_of_another_size(algorithm):
     assert estimator.t_ == 1330 and len(estimator.loss_curve_) == 4
 
 
+@pytest.mark.parametrize(
+    "changed", [dict(solver="sgd"), dict(algorithm="easgd"), dict(n_workers=4), dict(batch_size=50)]
+)
+def test_keywords_may_change_between_two_epochs(changed):
+    estimator = DSGDClassifier(**SMALL, n_workers=3, algorithm="parameter-server").fit(X, Y)
+    before = estimator.loss_
+    assert estimator.set_params(**changed).partial_fit(X, Y).loss_ < 1.1 * before
+
+
 @pytest.mark.fault(
     "U4",
     "a fit in a notebook is interrupted",

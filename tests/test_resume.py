@@ -186,6 +186,7 @@ def test_a_run_goes_on_from_a_checkpoint_in_memory(algorithm):
     unbroken, broken = dsgd.run(**row, steps=STEPS), dsgd.run(**row, steps=BREAK, keep=True)
     resumed = dsgd.run(**row, steps=STEPS, start=broken.checkpoint)
     assert resumed.summary["params_sha256"] == unbroken.summary["params_sha256"]
+    assert [row["step"] for row in resumed.records] == [row["step"] for row in unbroken.records if row["step"] > BREAK]
     assert unbroken.checkpoint is None and resumed.checkpoint is None
 
 

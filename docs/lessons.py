@@ -11,9 +11,10 @@ from matplotlib.mathtext import math_to_image
 
 FORMULA = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 SIZE = 11.5  # points
+ARGUMENT = r"\\[A-Za-z]+|\w|{[^{}]*}"
 WORDS = {  # of LaTeX: of mathtext
     r"\\[td]frac": r"\\frac",
-    r"\\frac(\w)(\w)": r"\\frac{\1}{\2}",
+    rf"\\frac *({ARGUMENT}) *({ARGUMENT})": r"\\frac{\1}{\2}",
     r"\\[lr]Vert": r"\\Vert",
     r"\\(le|ge|ne)(?![a-z])": r"\\\1q",
     r"\\dots": r"\\ldots",

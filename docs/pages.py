@@ -94,15 +94,13 @@ def tests():
 
 
 def tests_of(algorithm):
-    """[(file, [test])] of the tests that name an algorithm, in a spec or as one whose identity they hold."""
+    """[(file, [test])] of the tests that name an algorithm as a spec or a mark does."""
     named = re.compile(rf"{algorithm}(:.*)?")
     found = {}
     for file, test, strings in tests():
         if any(named.fullmatch(string) for string in strings):
             found.setdefault(file, []).append(test)
-    for file, test in identities()[algorithm]:
-        found.setdefault(file, []).append(test)
-    return [(file, list(dict.fromkeys(tests))) for file, tests in found.items()]
+    return list(found.items())
 
 
 def config_page():

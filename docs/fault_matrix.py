@@ -29,12 +29,12 @@ of its own (MPICH 9, Open MPI 137): not 0.
 """
 
 
-def marks(tree):
-    """(test, [arguments of the mark]) for every mark `fault` in a file."""
+def marks(tree, mark="fault"):
+    """(test, [arguments of the mark]) for every such mark in a file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
-                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"pytest.mark.{mark}":
                     yield node.name, [ast.literal_eval(argument) for argument in decorator.args]
 
 

@@ -14,7 +14,7 @@ SIZE = 11.5  # points
 ARGUMENT = r"\\[A-Za-z]+|\w|{[^{}]*}"
 WORDS = {  # of LaTeX: of mathtext
     r"\\[td]frac": r"\\frac",
-    rf"\\frac({ARGUMENT})({ARGUMENT})": r"\\frac{\1}{\2}",
+    rf"\\frac *({ARGUMENT}) *({ARGUMENT})": r"\\frac{\1}{\2}",
     r"\\[lr]Vert": r"\\Vert",
     r"\\(le|ge|ne)(?![a-z])": r"\\\1q",
     r"\\dots": r"\\ldots",

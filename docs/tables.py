@@ -1,15 +1,19 @@
-"""Tables of README.md and ARCHITECTURE.md, from registries and results.   python docs/tables.py writes them; a test compares.
+"""Tables of the pages, from registries, tests and results.   python docs/tables.py writes them; a test compares.
 
-A table stands between `<!-- NAME -->` and `<!-- end -->`.
+A table stands between `<!-- NAME -->` and `<!-- end -->`.  A test that holds what a row says under "exact when" is marked
+`@pytest.mark.identity("dsgd")`, with the names of all rows that it holds.
 """
 
+import ast
 import inspect
+import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from benchmarks.measure import NETWORKS as MEASURED, describe  # noqa: E402
 from benchmarks.results import REFERENCE, read  # noqa: E402
@@ -23,6 +27,7 @@ from dsgd.sampling import PARTITIONS  # noqa: E402
 from dsgd.schedules import SCHEDULES  # noqa: E402
 from dsgd.specs import options  # noqa: E402
 from dsgd.timing import COMPUTE, common  # noqa: E402
+from fault_matrix import marks  # noqa: E402
 
 
 def first_line(part):
@@ -51,19 +56,39 @@ def equations(module):
     return parts.replace(":; ", ": ")
 
 
+@cache
+def identities():
+    """{name: [(file, test)]} of the tests that are marked as holding what is said of it."""
+    found = {}
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        for test, names in marks(ast.parse(path.read_text(encoding="utf-8")), "identity"):
+            for name in names:
+                found.setdefault(name, []).append((path.name, test))
+    unknown = found.keys() - ALGORITHMS.keys() - MODELS.keys()
+    if unknown:
+        raise SystemExit(f"{found[min(unknown)][0]}: there is no {min(unknown)!r} to be held")
+    return found
+
+
+def held(name):
+    """Links to the tests of an identity."""
+    return ", ".join(f"[{test}](tests/{file})" for file, test in identities()[name])
+
+
 def algorithms():
-    yield "`--algorithm`", "update", "options", "reference", "exact when"
+    yield "`--algorithm`", "update", "options", "reference", "exact when", "test"
     for name, algorithm in ALGORITHMS.items():
         module = inspect.getmodule(algorithm.run)
         path = Path(module.__file__).relative_to(ROOT)
-        reference, exact = labelled(module, "Reference"), labelled(module, "Exact when")
-        yield f"[`{name}`]({path})", equations(module), shown(algorithm.run), reference.rstrip("."), exact.rstrip(".")
+        said = [labelled(module, label).rstrip(".") for label in ("Reference", "Exact when")]
+        yield f"[`{name}`]({path})", equations(module), shown(algorithm.run), *said, held(name)
 
 
 def consistency():
-    yield "`consistency=`", "update, and when a worker goes on", "options", "reference", "exact when"
+    yield "`consistency=`", "update, and when a worker goes on", "options", "reference", "exact when", "test"
     for name, model in MODELS.items():
-        yield f"`{name}`", first_line(model), shown(model), labelled(model, "Reference"), labelled(model, "Exact when")
+        said = [labelled(model, label) for label in ("Reference", "Exact when")]
+        yield f"`{name}`", first_line(model), shown(model), *said, held(name)
 
 
 def optimizers():
@@ -145,6 +170,15 @@ def faults():
         yield f"`{name}`", first_line(fault), shown(fault), "the simulator" if name in SIMULATED else "both worlds"
 
 
+def pictures():
+    """Those that are commands; the first line of each module says what it draws, and how it is called."""
+    yield "picture", "command"
+    for path in sorted((ROOT / "plots").glob("*.py")):
+        what, _, command = ast.get_docstring(ast.parse(path.read_text("utf-8"))).partition("\n")[0].partition("   ")
+        if command:
+            yield what.removesuffix("."), f"`{command.strip()}`"
+
+
 TABLES = {
     f.__name__: f
     for f in (
@@ -157,6 +191,7 @@ TABLES = {
         compute,
         network,
         faults,
+        pictures,
         benchmarks,
         ceilings,
         roofline,
@@ -164,25 +199,35 @@ TABLES = {
 }
 
 
-def table(name):
-    """A table as Markdown."""
+CHINESE = {"update": "更新公式", "options": "选项", "reference": "文献", "exact when": "何时精确相等", "test": "测试"}
+
+
+def table(name, page):
+    """A table as Markdown, with links as they have to be on this page."""
     head, *rows = TABLES[name]()
+    if page.name.endswith(".zh.md"):
+        head = [CHINESE.get(cell, cell) for cell in head]
     cells = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in cells)
+    text = "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in cells)
+    up = os.path.relpath(ROOT, page.parent)
+    return text if up == "." else re.sub(r"\]\((?!http)", f"]({up}/", text)
 
 
-def filled(text):
+def filled(page):
     """A page's text with its tables made anew."""
     return re.sub(
         r"<!-- (\w+) -->\n.*?<!-- end -->",
-        lambda m: f"<!-- {m[1]} -->\n{table(m[1])}<!-- end -->",
-        text,
+        lambda m: f"<!-- {m[1]} -->\n{table(m[1], page)}<!-- end -->",
+        page.read_text(encoding="utf-8"),
         flags=re.DOTALL,
     )
 
 
-PAGES = (ROOT / "README.md", ROOT / "ARCHITECTURE.md")
+PAGES = [
+    *(ROOT / name for name in ("README.md", "README.zh.md", "ARCHITECTURE.md")),
+    *sorted((ROOT / "docs" / "guide").glob("*.md")),
+]
 
 if __name__ == "__main__":
     for page in PAGES:
-        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(filled(page), encoding="utf-8")

@@ -121,5 +121,9 @@ def _reason(right, made, rtol):
     if not wrong.any():
         return None
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
-    place = f"[{', '.join(map(str, at))}] " if at else ""
-    return f"{wrong.sum()} of {right.size} numbers are wrong, the first {place}is {made[at]:.8g}, not {right[at]:.8g}."
+    found = f"is {made[at]:.8g}, not {right[at]:.8g}."
+    return (
+        f"{wrong.sum()} of {right.size} numbers are wrong, the first, [{', '.join(map(str, at))}], {found}"
+        if at
+        else f"it {found}"
+    )

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 import dsgd
+from dsgd.network import Network
+from dsgd.objectives import Quadratic
 from dsgd.prepare import network
 from dsgd.sampling import Batch
 
@@ -57,3 +59,31 @@ def by_tensor(objective, function):
         return tuple(tensors(objective, value).values()) if whole else value
 
     return cut
+
+
+class Bowl(Quadratic):
+    """½ x² for every sample: curvature 1, and no noise.   at: the x that gradients were computed on, in their order"""
+
+    def __init__(self, samples):
+        super().__init__(size=1, samples=samples)
+        self.centres[:] = 0
+        self.at = []
+
+    def gradient(self, params, grads, batch, scale):
+        self.at.append(float(params[0]))
+        return super().gradient(params, grads, batch, scale)
+
+
+def taking_turns(lr, tau, updates, consistency="asp", **options):
+    """x_0 = 1, x_1, …: versions of x on a server of τ + 1 workers, which take turns, so that each push is τ updates late.
+
+    Returns at least updates − τ of them, an array.
+    """
+    workers = tau + 1
+    steps = -(-updates // workers)
+    bowl = Bowl(workers * steps)
+    world = {"network": Network(latency=0.0, bandwidth=float("inf")), "timing": lambda worker, step, flops: 1.0}
+    spec = f"parameter-server:consistency={consistency}" + "".join(f",{key}={value}" for key, value in options.items())
+    flags = {"optimizer": "sgd", "dtype": "float64", "batch_size": workers, "lr": lr, "steps": steps}
+    dsgd.run(algorithm=spec, simulate=workers + 1, objective=bowl, world=world, **flags)
+    return np.array(bowl.at[tau:] if consistency == "asp" else bowl.at[::workers])

@@ -1,6 +1,7 @@
 """The command line that all pictures share: `python -m dsgd.plots.NAME RUN... [--output FILE]`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -43,9 +44,15 @@ def check_output(name):
     """The Path that a figure is to be written to.
 
     Raises:
-        UsageError: it ends in no format that is drawn.
+        UsageError: it ends in no format that is drawn, or there is no folder that it can be written to.
     """
     path = Path(name)
     if path.suffix.lower() not in FORMATS.replace(",", "").split():
-        raise UsageError(f"--output {name}: a figure is one of {FORMATS}")
+        raise UsageError(f"--output {name}: a figure is a file, one of {FORMATS}")
+    if path.is_dir():
+        raise UsageError(f"--output {name} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {name}: there is no folder {path.parent}; mkdir -p {path.parent} makes it")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--output {name}: {path.parent} cannot be written to; name another folder")
     return path

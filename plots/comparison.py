@@ -1,15 +1,19 @@
 """What the algorithms cost, and what for, side by side.   python -m dsgd.plots.comparison FOLDER [--output FILE]"""
 
 import argparse
-import json
 import math
+import sys
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from dsgd.plots.style import COLOURS, MARKERS, STYLE, points, score
+from dsgd.command import run_command
+from dsgd.errors import UsageError
+from dsgd.plots.command import check_output
+from dsgd.plots.runs import check_folder, read_json
+from dsgd.plots.style import COLOURS, MARKERS, STYLE, points, save, score
 from dsgd.records import COMPARISON, SCORES, DataError
 
 PICTURE = "comparison.png"
@@ -90,36 +94,35 @@ def read(folder):
     """[run] of a comparison's folder.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        UsageError: there is none.  DataError: it is damaged.
     """
-    path = Path(folder) / COMPARISON
+    path = check_folder(folder) / COMPARISON
+    if not path.exists():
+        raise UsageError(f"{folder} has no {COMPARISON}; python -m dsgd.compare makes one")
+    rows = read_json(path, "runs")["runs"]
+    known = {"algorithm", "ended_by", "virtual_seconds", "messages", "bytes", "records", *SCORES}
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        known = {"algorithm", "ended_by", "virtual_seconds", "messages", "bytes", "records", *SCORES}
         if not all(row.keys() >= known for row in rows) or not score(rows):
             raise ValueError("no runs")
-        return rows
-    except OSError as error:
-        raise DataError(path, error.strerror or error, "python -m dsgd.compare makes one") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataError(path, f"is damaged ({error})", "python -m dsgd.compare makes one") from None
+    return rows
 
 
 def draw(rows, output):
     """Write the figure of some runs to `output`, a .png, .svg or .pdf."""
-    figure(rows).savefig(output, dpi=120)
+    save(figure(rows), Path(output))
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m dsgd.plots.comparison", description=__doc__.partition(".")[0])
+def main(argv):
+    parser = argparse.ArgumentParser(prog="python -m dsgd.plots.comparison", description=__doc__.partition("   ")[0])
     parser.add_argument("folder", metavar="FOLDER", help="of a comparison")
     parser.add_argument("--output", metavar="FILE", help=f"default: {PICTURE} in the folder")
-    arguments = parser.parse_args()
-    try:
-        draw(read(arguments.folder), arguments.output or Path(arguments.folder) / PICTURE)
-    except (DataError, OSError, ValueError) as error:
-        parser.exit(2, f"dsgd: {error}\n")
+    arguments = parser.parse_args(argv)
+    rows = read(arguments.folder)
+    draw(rows, check_output(arguments.output or Path(arguments.folder) / PICTURE))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

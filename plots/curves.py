@@ -2,6 +2,7 @@
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from dsgd.plots.style import COLOURS, MARKERS, STYLE
 
@@ -22,8 +23,14 @@ def figure(curves, x, y, log="", lines=None):
         for i, (label, at) in enumerate((lines or {}).items()):
             axes.axvline(at, label=label, color="black", linestyle=("--", ":", "-.")[i % 3], linewidth=1)
         axes.set(xlabel=x, ylabel=y)
-        for axis in log:
-            getattr(axes, f"set_{axis}scale")("log")
+        for name in log:
+            getattr(axes, f"set_{name}scale")("log")
+            axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
+            low, high = axis.get_view_interval()
+            if high < 1000 * low:  # powers of ten would be too few ticks
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_locator(NullLocator())
         if len(curves) + len(lines or {}) > 1:
-            result.legend(loc="outside right upper")
+            result.legend(loc="outside lower center", ncols=3)
         return result

@@ -1,6 +1,7 @@
 """What pictures are made of: the files of runs' folders.  A folder that cannot be read is named, and hides no other."""
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,22 +30,38 @@ def read_run(folder):
     Raises:
         UsageError: there is no such folder, or no run in it.  DataError: a file of it is damaged, or of a newer version.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such folder; a run leaves one, at --output")
+    folder = check_folder(folder)
     if not (folder / METRICS).exists():
         raise UsageError(f"{folder} holds no run: it has no {METRICS}; python -m dsgd.train --output FOLDER makes one")
     manifest = read_json(folder / MANIFEST)
-    check_format(folder / MANIFEST, manifest)
-    records = read_records(folder)
+    try:
+        records = read_records(folder)
+    except OSError as error:
+        raise DataError(folder / METRICS, error.strerror or error) from None
     if not records:
         raise DataError(folder / METRICS, "holds no records", "a run makes one an epoch, or every --log-every steps")
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else None
-    return Run(folder, read_json(folder / CONFIG), manifest, records, summary)
+    return Run(folder, read_json(folder / CONFIG, "algorithm", "seed"), manifest, records, summary)
 
 
-def read_json(path):
-    """The object of a JSON file.
+def check_folder(folder):
+    """The Path of a folder whose files may be read.
+
+    Raises:
+        UsageError: there is no such folder.  DataError: its manifest, if there is one, is damaged or of a newer version.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; a run is a folder, the one that --output named")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder; a run leaves one, at --output")
+    if (folder / MANIFEST).exists():
+        check_format(folder / MANIFEST, read_json(folder / MANIFEST))
+    return folder
+
+
+def read_json(path, *keys):
+    """The object of a JSON file, which has these keys.
 
     Raises:
         DataError: it is missing, or damaged.
@@ -55,9 +72,21 @@ def read_json(path):
         raise DataError(path, error.strerror or error, "the run was broken off as it began; start it anew") from None
     except (ValueError, RecursionError) as error:
         raise DataError(path, f"is damaged ({error})", "leave this run out, or start it anew") from None
-    if not isinstance(value, dict):
-        raise DataError(path, "is damaged (no object)", "leave this run out, or start it anew")
+    lacks = "no object" if not isinstance(value, dict) else ", ".join(f"no {key}" for key in keys if key not in value)
+    if lacks:
+        raise DataError(path, f"is damaged ({lacks})", "leave this run out, or start it anew")
     return value
+
+
+def read_summary(run, *keys):
+    """The summary of a Run, which has these keys.
+
+    Raises:
+        UsageError: the run is not over.  DataError: it is damaged.
+    """
+    if run.summary is None:
+        raise UsageError(f"{run.folder} has no {SUMMARY}: the run is not over; --resume goes on with it")
+    return read_json(run.folder / SUMMARY, *keys)
 
 
 def read_all(folders, read=read_run):
@@ -65,8 +94,8 @@ def read_all(folders, read=read_run):
 
     A label is the folder's name, or its path where two have one name.
     """
-    folders = [Path(folder) for folder in dict.fromkeys(folders)]
-    names = [folder.name for folder in folders]
+    folders = list(dict.fromkeys(map(Path, folders)))
+    names = [os.path.basename(os.path.abspath(folder)) for folder in folders]  # of "." too
     found, problems = {}, []
     for folder, name in zip(folders, names):
         try:

@@ -1,5 +1,7 @@
 """What all pictures look like."""
 
+import textwrap
+
 import matplotlib
 
 from dsgd.records import SCORES
@@ -8,6 +10,7 @@ FORMATS = ".png, .svg, .pdf"
 
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"]  # Okabe and Ito
 MARKERS = "osDv^PX"  # tell the runs apart where colours do not: in print
+LETTER = 0.09  # inches, of a wide one in a legend
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -21,10 +24,26 @@ STYLE = {
 
 
 def save(figure, path):
-    """Write a figure to a Path, in the format that it ends in."""
-    when = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else {}
+    """Write a figure to a Path, in the format that it ends in.  The same figure is the same bytes: no date is kept."""
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, dpi=120, metadata=when)
+        figure.savefig(path, dpi=120, metadata=dates.get(path.suffix.lower()))
+
+
+def look(i):
+    """Of the line of run i, from 0: {"color", "marker"}, which differ up to the 56th."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 5}
+
+
+def legend(figure, handles, labels):
+    """A legend below everything that is drawn, in columns that fit; the figure grows by its height."""
+    width = figure.get_figwidth()
+    labels = [textwrap.fill(label, int((width - 1) / LETTER), break_on_hyphens=False) for label in labels]
+    longest = max((len(line) for label in labels for line in label.splitlines()), default=0)
+    columns = max(1, min(len(labels), int(width / (LETTER * longest + 0.7))))
+    rows = sum(label.count("\n") + 1 for label in labels) / columns + 1
+    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def score(rows, keys=tuple(SCORES)):

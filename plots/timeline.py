@@ -5,7 +5,7 @@ It also prints where the time of each rank went, whom it waited for, and the ran
 """
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -15,9 +15,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from dsgd import timeline
+from dsgd.command import run_command
+from dsgd.errors import UsageError
 from dsgd.order import read_order, staleness
-from dsgd.plots.style import COLOURS, STYLE
-from dsgd.records import ORDER, TRACE, DataError
+from dsgd.plots.command import check_output
+from dsgd.plots.runs import check_folder, read_json
+from dsgd.plots.style import COLOURS, STYLE, save
+from dsgd.records import ORDER, TRACE, DataError, check_format
 
 PICTURE = "timeline.png"
 KINDS = {"compute": COLOURS[0], "wait": "#dddddd", "send": COLOURS[4], "receive": COLOURS[2], "collective": COLOURS[3]}
@@ -134,18 +138,19 @@ def read(folder):
     """(facts of the run, [event]) of its folder.
 
     Raises:
-        DataError: there is no trace, or it is damaged.
+        UsageError: there is no folder, or no trace in it.  DataError: it is damaged, or of a newer version.
     """
-    path = Path(folder) / TRACE
+    path = check_folder(folder) / TRACE
+    if not path.exists():
+        raise UsageError(f"{folder} has no {TRACE}; python -m dsgd.train --trace makes one")
+    trace = read_json(path, "otherData", "traceEvents")
     try:
-        trace = json.loads(path.read_text(encoding="utf-8"))
+        check_format(path, trace["otherData"])
         if not timeline.length(timeline.read_spans(trace["traceEvents"])):
             raise ValueError("nothing happened")
-        return trace["otherData"], trace["traceEvents"]
-    except OSError as error:
-        raise DataError(path, error.strerror or error, "python -m dsgd.train --trace makes one") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(path, f"is damaged ({error})", "python -m dsgd.train --trace makes one") from None
+    return trace["otherData"], trace["traceEvents"]
 
 
 def count_applied(folder, facts):
@@ -155,29 +160,24 @@ def count_applied(folder, facts):
     return len(staleness(read_order(folder, whole=False)[1]))
 
 
-def main():
+def main(argv):
     parser = argparse.ArgumentParser(prog="python -m dsgd.plots.timeline", description=__doc__.partition("   ")[0])
-    parser.add_argument("run", metavar="RUN", help="folder of a run with --trace")
+    parser.add_argument("run", type=Path, metavar="RUN", help=f"folder of a run with --trace, or its {TRACE}")
     parser.add_argument("--output", metavar="FILE", help=f"default: {PICTURE} in the folder")
-    parser.add_argument(
-        "--from", dest="start", type=float, default=0.0, metavar="S", help="seconds; default: the start"
-    )
+    parser.add_argument("--from", dest="start", type=float, default=0.0, metavar="S", help="default: the start")
     parser.add_argument("--to", dest="stop", type=float, metavar="S", help="seconds; default: the end")
-    arguments = parser.parse_args()
-    output = arguments.output or Path(arguments.run) / PICTURE
-    try:
-        (facts, events), part = read(arguments.run), (arguments.start, arguments.stop)
-        end = timeline.length(timeline.read_spans(events)) / NANO
-        stop = end if arguments.stop is None else arguments.stop
-        if not 0 <= arguments.start < min(stop, end):  # not for NaN either
-            parser.exit(2, f"dsgd: --from and --to: there is no such part of a run of {end:.6g} s\n")
-        print("\n".join(table(events, *part, count_applied(arguments.run, facts) if part == (0, None) else None)))
-        figure(events, *part).savefig(output, dpi=120)
-    except DataError as error:
-        parser.exit(65, f"dsgd: {error}\n")
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"dsgd: {output}: {getattr(error, 'strerror', None) or error}\n")
+    arguments = parser.parse_args(argv)
+    folder = arguments.run.parent if arguments.run.name == TRACE else arguments.run
+    (facts, events), part = read(folder), (arguments.start, arguments.stop)
+    output = check_output(arguments.output or folder / PICTURE)
+    end = timeline.length(timeline.read_spans(events)) / NANO
+    stop = end if arguments.stop is None else arguments.stop
+    if not 0 <= arguments.start < min(stop, end):  # not for NaN either
+        raise UsageError(f"--from and --to: there is no such part of a run of {end:.6g} s")
+    print("\n".join(table(events, *part, count_applied(folder, facts) if part == (0, None) else None)))
+    save(figure(events, *part), output)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -76,6 +76,7 @@ def distance(result, reference):
 # --- what is bsp
 
 
+@pytest.mark.identity("bsp", "ssp", "backup", "k-sync")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("workers", [1, 2, 3, 5, 7])
 def test_every_model_that_waits_for_all_is_data_parallel(workers, place):
@@ -130,6 +131,7 @@ def test_under_mpi_too(ranks):
 # --- what is asp, under one order of events
 
 
+@pytest.mark.identity("ssp", "k-async", "softsync", "sampled")
 @pytest.mark.parametrize("workers, flags", list(zip([5, 2, 3, 4], FLAGS)))
 def test_every_model_that_waits_for_nobody_is_asp(workers, flags):
     """The network and the times are the same, so the order is, and the log says so."""
@@ -144,6 +146,7 @@ def test_every_model_that_waits_for_nobody_is_asp(workers, flags):
     assert bits(server("asp", workers, place, seed=2, **flags)) != bits(asp)  # another order, other bits
 
 
+@pytest.mark.identity("sampled")
 @pytest.mark.parametrize("bound", [0, 1, 3])
 @pytest.mark.parametrize("workers", [2, 5])
 def test_sampling_everyone_is_ssp(workers, bound):
@@ -158,6 +161,7 @@ def test_a_sample_is_between_none_and_all():
     assert mean[0] < mean[1] < mean[2] < mean[4]
 
 
+@pytest.mark.identity("asp")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("flags", FLAGS[:2] + FLAGS[3:])
 def test_one_worker_is_sgd_whatever_the_model(place, flags):
@@ -217,6 +221,7 @@ def test_ssp_without_slack_is_a_bsp_step_n_times_as_large_for_sgd_and_equal_part
     assert apart(**equal | dict(batch_size=23))[0] > 1e-4  # parts of 4, 5, 4, 5, 5 samples
 
 
+@pytest.mark.identity("softsync")
 def test_one_softsync_is_not_bsp_even_on_workers_of_one_speed():
     """It takes N pushes for an update as bsp does, yet nobody waits for it: worker i's next gradient is computed on the
     version that was there when its push was the i-th of the group.  Only the last one has the new version, so the mean

@@ -28,6 +28,7 @@ def digest(algorithm, ranks, **flags):
 WHOLE = dict(clip_norm=0.05, dropout=0.3, l2=0.01, optimizer="adam", schedule="cosine", warmup_steps=3)
 
 
+@pytest.mark.identity("downpour")
 @pytest.mark.parametrize("flags", [{}, dict(optimizer="sgd:momentum=0.9", batch_size=3), WHOLE])
 @pytest.mark.parametrize("ranks, places", [(2, "servers=1"), (5, "servers=1"), (6, "servers=3"), (4, "colocated=true")])
 def test_one_gradient_a_push_is_the_asynchronous_parameter_server(ranks, places, flags):

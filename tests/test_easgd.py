@@ -35,6 +35,7 @@ def own(folder, rank, name="x"):
     return load(folder)[0][f"{rank}/own/{name}"]
 
 
+@pytest.mark.identity("easgd")
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd:momentum=0.9", "adam"])
 @pytest.mark.parametrize("ranks, places", [(5, "servers=1"), (5, "servers=2"), (3, "colocated=true")])
 def test_without_elasticity_it_is_independent_sgd(ranks, places, optimizer, tmp_path):

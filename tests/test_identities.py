@@ -52,6 +52,7 @@ DISTRIBUTED = {
 }
 
 
+@pytest.mark.identity("data-parallel")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("workers", SIZES)
 @pytest.mark.parametrize("name", DISTRIBUTED)
@@ -64,6 +65,7 @@ def test_n_workers_follow_one(name, workers, optimizer):
         assert distance(result, reference) <= bound
 
 
+@pytest.mark.identity("sharded-update")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("workers", (*SIZES, 40))  # 40: more workers than there are blocks to share out
 def test_sharded_update_is_data_parallel(workers, optimizer):
@@ -89,6 +91,7 @@ def test_the_reference_learns(optimizer):
     assert distance(trained("sgd", 1, 1, optimizer), result) > 0.1
 
 
+@pytest.mark.identity("dsgd")
 @pytest.mark.parametrize("workers", SIZES)
 def test_a_server_changes_no_bit(workers):
     reference = trained("data-parallel", workers)
@@ -100,6 +103,7 @@ def test_a_server_changes_no_bit(workers):
     )
 
 
+@pytest.mark.identity("grouped")
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 @pytest.mark.parametrize("workers", SIZES)
 def test_groups_of_a_power_of_two_change_no_bit(workers, size):
@@ -192,6 +196,7 @@ class Union:
         return self.sampler.part(t)
 
 
+@pytest.mark.identity("parameter-server")
 @pytest.mark.parametrize("servers", [1, 2, 3])
 def test_any_number_of_servers_changes_no_bit(servers):
     reference = dsgd.run(**WIDE, algorithm="data-parallel", simulate=5, steps=30)
@@ -205,11 +210,13 @@ def test_the_number_of_workers_changes_bits():
     assert not same_bits(trained("data-parallel", 2), trained("data-parallel", 3))
 
 
+@pytest.mark.identity("data-parallel")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_data_parallel_on_one_rank_is_sgd(optimizer):
     assert same_bits(trained("data-parallel", 1, optimizer=optimizer), trained("sgd", 1, optimizer=optimizer))
 
 
+@pytest.mark.identity("model-parallel")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_model_parallel_is_sgd(ranks, optimizer):
@@ -225,6 +232,7 @@ def test_model_parallel_is_sgd_on_digits(ranks):
     )
 
 
+@pytest.mark.identity("parameter-server")
 @pytest.mark.parametrize("servers", [1, 2])
 def test_asynchronous_with_one_worker_is_sgd(servers):
     for algorithm in (f"parameter-server:servers={servers},consistency=asp", f"downpour:servers={servers}"):

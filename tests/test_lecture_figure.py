@@ -7,7 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.consistency import LR, MODELS, STRAGGLER, TOO_LARGE, time_to, train
 from dsgd.errors import DataError
-from dsgd.plots.consistency import draw_band, figure, read, value
+from dsgd.plots.bands import draw_band, value
+from dsgd.plots.consistency import figure, read
 
 EPOCHS = 16
 INFINITY = float("inf")
@@ -45,6 +46,7 @@ def test_asp_loses_where_its_step_is_too_large_for_its_staleness(results):
 
 def test_seeds_are_a_band_and_faults_a_panel(results):
     runs = [(name, faults, result.records) for (name, faults), result in results.items()]
+    runs += [(name, faults, rows[:-1]) for name, faults, rows in runs]
     drawn = figure(runs)
     FigureCanvasAgg(drawn).draw()
     left, right = drawn.axes
@@ -56,16 +58,21 @@ def test_seeds_are_a_band_and_faults_a_panel(results):
 
 def test_a_band_goes_from_the_least_to_the_largest_where_all_curves_are():
     axes = figure([("a", "", [{"step": 1, "virtual_time": 1, "train_loss": 1}])]).axes[0]
-    draw_band(axes, [([1, 2, 4], [4, 2, 1]), ([2, 3, 5], [8, 6, 2]), ([1, 3, 4], [3, 3, 3])], "b", "red", "o")
+    draw_band(axes, [([1, 2, 4], [4, 2, 1]), ([2, 3, 5], [8, 6, 2]), ([1, 3, 4], [3, 3, 3])], label="b", color="red")
     line = axes.lines[-1]
     assert line.get_xdata()[[0, -1]].tolist() == pytest.approx([2, 4]) and line.get_ydata()[0] == 3
     assert value([1, 3], [10, 20], 2) == 15 and value([1, 3], [10, 20], 9) == 20 and value([5], [7], 1) == 7
 
 
+def test_curves_with_nothing_in_common_are_points():
+    axes = figure([("a", "", [{"step": 1, "virtual_time": 1, "train_loss": 1}])]).axes[0]
+    draw_band(axes, [([2], [5]), ([1], [4])], color="red")
+    assert axes.lines[-1].get_xydata().tolist() == [[1, 4], [2, 5]] and axes.lines[-1].get_linestyle() == "None"
+
+
 def test_a_folder_that_is_no_simulated_run_is_named(tmp_path):
-    with pytest.raises(DataError, match="config.json: No such file"):
-        read(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"algorithm": "sgd", "faults": ""}))
+    (tmp_path / "config.json").write_text(json.dumps({"algorithm": "sgd", "faults": "", "seed": 0}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1}))
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "train_loss": 1.0, "virtual_time": None}) + "\n")
     with pytest.raises(DataError, match="has no virtual times"):
         read(tmp_path)

@@ -37,6 +37,7 @@ def start(net=NET):
     return initial(net, "glorot", 0, "float64") + 0.3 * random(1, net.layout().size)
 
 
+@pytest.mark.identity("sgd")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [(), (4, 6)], ids=["one layer", "three layers"])

@@ -40,6 +40,7 @@ def layerwise(spec):
     return OPTIMIZERS[spec.partition(":")[0]].layerwise
 
 
+@pytest.mark.identity("sgd")
 @pytest.mark.parametrize("case", frozen.CASES)
 def test_the_trajectory_is_pytorchs(case):
     name, options, lr = frozen.CASES[case]

@@ -39,6 +39,7 @@ def same_bits(*results):
 
 
 # 1 to 1 << 20 bytes: four buckets, three, two, one.  40: more workers than samples in a batch
+@pytest.mark.identity("overlapped")
 @pytest.mark.parametrize("workers, bucket", [*product((1, 2, 3, 5, 8), (1, 400, 1000, 1 << 20)), (40, 400)])
 def test_overlapped_is_data_parallel(workers, bucket):
     flags = dict(simulate=workers, steps=12, optimizer="lamb", clip_norm=0.05, dropout=0.2, l2=1e-3)

@@ -12,7 +12,8 @@ import dsgd
 from dsgd.errors import NonFiniteGradient
 from dsgd.plots import comparison, gradients
 from dsgd.plots.convergence import draw, figure
-from dsgd.records import METRICS, SUMMARY
+from dsgd.plots.runs import read_all
+from dsgd.records import CONFIG, MANIFEST, METRICS, SUMMARY
 
 
 def records(accuracy=True, virtual=True):
@@ -46,7 +47,7 @@ def test_loss_and_accuracy_against_steps_and_time():
     assert [list(values) for values in lines(loss)[1]] == [[3, 6], [2 / 3, 1 / 3]]
     assert [list(values) for values in lines(accuracy_in_time)[0]] == [[0.1 * 3, 0.1 * 6], [0.3, 0.6]]
     (legend,) = loss.figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["sgd, training", "sgd, test"]
+    assert [text.get_text() for text in legend.get_texts()] == ["sgd", "training loss", "test loss"]
     assert len(lines(loss_in_time)) == 2 and not texts(accuracy)
 
 
@@ -233,7 +234,7 @@ def test_the_first_layers_gradient_over_the_lasts_and_where_it_vanished():
     assert "_exploding" not in found
     assert texts(axes) == ["vanishing", "vanishing: under 0.0001"] and axes.texts[0].xy == (4, pytest.approx(1e-7))
     legend = [text.get_text() for text in axes.figure.legends[0].get_texts()]
-    assert legend == ["fine", "small"]
+    assert legend == ["fine", "small", "first record", "middle record", "last record"]
     assert {line.get_color() for line in axes.lines[:1]} != {line.get_color() for line in axes.lines[1:3]}
 
 
@@ -261,9 +262,9 @@ def test_one_layer_has_a_ratio_of_one():
 
 def watched(path, *rows, finished=True):
     path.mkdir()
-    (path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if finished:
-        (path / SUMMARY).write_text("{}")
+    files = {METRICS: rows, CONFIG: [{"algorithm": "sgd", "seed": 0}], MANIFEST: [{"format": 1}]}
+    for name, lines in (files | {SUMMARY: [{"steps": 1}]} if finished else files).items():
+        (path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 
@@ -273,15 +274,12 @@ def test_gradients_are_read_from_folders_and_those_left_out_are_named(tmp_path):
         watched(tmp_path / "whole", *FINE, {"step": 9, "gradient_rms": None, "verdict": None}),
         watched(tmp_path / "exploded", FINE[0], exploded, finished=False),
         watched(tmp_path / "none", {"step": 1}),
-        tmp_path / "nowhere",
     ]
-    (watched(tmp_path / "damaged") / METRICS).write_text("x\n{}\n")
-    runs, problems = gradients.read([*folders, tmp_path / "damaged"])
-    assert runs == {"whole": FINE, "exploded (broken off)": [FINE[0], exploded]}
-    none, nowhere, damaged = problems
-    assert none == f"{tmp_path / 'none'} has no records of gradients; --log-every 1 makes one in every step"
-    assert nowhere == f"{tmp_path / 'nowhere'}: No such file or directory; a run's folder holds a metrics.jsonl"
-    assert damaged.startswith(f"{tmp_path / 'damaged' / METRICS}: line 1 is damaged")
+    runs, (none,) = read_all(folders, gradients.read)
+    assert {label: run.records for label, run in runs.items()} == {"whole": FINE, "exploded": [FINE[0], exploded]}
+    legend = [text.get_text() for text in gradients.figure_of(runs).legends[0].get_texts()]
+    assert legend[:2] == ["whole", "exploded (broken off)"]
+    assert str(none) == f"{tmp_path / 'none'} has no records of gradients; --log-every 1 makes one in every step"
 
 
 def test_the_run_that_explodes_at_once_is_drawn_from_its_folder(tmp_path):
@@ -289,23 +287,8 @@ def test_the_run_that_explodes_at_once_is_drawn_from_its_folder(tmp_path):
     deep = dict(hidden=",".join(["16"] * 20), init="he:gain=3", log_every=1, epochs=1)
     with pytest.raises(NonFiniteGradient):
         dsgd.run(**deep, output=tmp_path / "deep", no_plot=True)
-    runs, problems = gradients.read([tmp_path / "deep"])
-    (rows,) = runs.values()
-    assert not problems and [row["step"] for row in rows] == [1, 2] and rows[1]["verdict"] == "exploding"
-    _, axes = gradients.figure(runs).axes
+    run = gradients.read(tmp_path / "deep")
+    rows = run.records
+    assert [row["step"] for row in rows] == [1, 2] and rows[1]["verdict"] == "exploding"
+    _, axes = gradients.figure_of({"deep": run}).axes
     assert ratios(axes)["_exploding"] == [[2], ratios(axes)["deep (broken off)"][1][:1]]
-
-
-def test_the_command_draws_the_rest_and_ends_with_2_where_there_is_none(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    watched(tmp_path / "whole", *VANISHING)
-    monkeypatch.setattr("sys.argv", ["gradients", "whole", "nowhere"])
-    gradients.main()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("dsgd: nowhere: ") and (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
-    for argv in (["nowhere"], ["whole", "--output", "picture.what"], ["whole", "--output", "no/picture.png"]):
-        monkeypatch.setattr("sys.argv", ["gradients", *argv])
-        with pytest.raises(SystemExit) as ended:
-            gradients.main()
-        (line,) = capsys.readouterr().err.splitlines()
-        assert ended.value.code == 2 and line.startswith("dsgd: ")

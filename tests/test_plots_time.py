@@ -1,6 +1,7 @@
 """The pictures of asynchrony: the Gantt chart of a trace, and how stale the applied pushes were."""
 
 import json
+import runpy
 import sys
 
 import pytest
@@ -21,14 +22,12 @@ def run(tmp_path_factory):
 
 
 def command(module, *argv):
-    """What a command line prints, and the code it ends with."""
+    """What `python -m dsgd.plots.NAME ARGV` ends with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["plots", *map(str, argv)])
-        try:
-            module.main()
-        except SystemExit as ended:
-            return ended.code
-    return 0
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(module.__file__, run_name="__main__")
+    return ended.value.code
 
 
 def trace(ranks, messages=1):
@@ -131,7 +130,7 @@ def dsgd_order(folder):
 @pytest.mark.parametrize(
     "text, problem",
     [
-        (None, "No such file or directory; python -m dsgd.train --trace makes one"),
+        (None, "has no trace.json; python -m dsgd.train --trace makes one"),
         ("", "is damaged"),
         ("{}", "is damaged"),
         ('{"otherData": {}, "traceEvents": []}', "is damaged (nothing happened)"),
@@ -141,9 +140,13 @@ def dsgd_order(folder):
 def test_a_trace_that_is_missing_or_damaged_is_named(tmp_path, capsys, text, problem):
     if text is not None:
         (tmp_path / "trace.json").write_text(text)
-    assert command(timeline, tmp_path) == 65
+    assert command(timeline, tmp_path) == (2 if text is None else 65)
     said = capsys.readouterr().err
-    assert said.startswith(f"dsgd: {tmp_path / 'trace.json'}") and problem in said and said.count("\n") == 1
+    assert (
+        said.startswith(f"dsgd: {tmp_path if text is None else tmp_path / 'trace.json'}")
+        and problem in said
+        and said.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +212,7 @@ def test_pushes_that_were_dropped_or_rejected_do_not_count(tmp_path):
 @pytest.mark.parametrize(
     "text, problem",
     [
-        (None, "No such file"),
+        (None, "has no order.jsonl"),
         ("", "is damaged"),
         ("HEAD\n", "holds no push that was applied"),
         ("HEAD\n[0, 0, 0, 0]\n", "holds no push that was applied"),
@@ -221,6 +224,10 @@ def test_pushes_that_were_dropped_or_rejected_do_not_count(tmp_path):
 def test_a_log_that_is_missing_empty_or_damaged_is_named(tmp_path, capsys, text, problem):
     if text is not None:
         (tmp_path / "order.jsonl").write_text(text.replace("HEAD", json.dumps(HEAD)))
-    assert command(staleness, tmp_path) == 65
+    assert command(staleness, tmp_path) == (2 if text is None else 65)
     said = capsys.readouterr().err
-    assert said.startswith(f"dsgd: {tmp_path / 'order.jsonl'}") and problem in said and said.count("\n") == 1
+    assert (
+        said.startswith(f"dsgd: {tmp_path if text is None else tmp_path / 'order.jsonl'}")
+        and problem in said
+        and said.count("\n") == 1
+    )

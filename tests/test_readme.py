@@ -1,5 +1,6 @@
-"""The README's commands run, and its Python block prints what it says."""
+"""The README and the pages of the guide: every block runs, and what it prints is what the page shows."""
 
+import importlib.util
 import json
 import os
 import re
@@ -8,92 +9,139 @@ import sys
 from pathlib import Path
 
 import pytest
+from fences import GUIDE, README, ROOT, blocks, is_shown, runnable
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [README, *GUIDE]
+CHINESE = ROOT / "README.zh.md"
+OF_OTHERS = re.compile(r"^dsgd: removed .*\n", re.MULTILINE)  # the shared memory of jobs that other tests killed
+NEEDS = {"mpirun": "mpi4py", "dsgd.launch": "mpi4py", "sklearn": "sklearn"}
 
 
-def blocks(language):
-    """The fenced blocks of the README that are marked with this word."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def shell(block, folder):
+    """A block as a reader types it: this environment first on the PATH, the checkout importable."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", "-ec", block.text] if block.word == "bash" else [sys.executable, "-c", block.text]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_runs_and_prints_what_the_page_shows(page, tmp_path):
+    """In order, in one folder, as a reader would; blocks marked `install` are run by .ci/run, `cluster` is parsed below."""
+    missing = {module for module in NEEDS.values() if not importlib.util.find_spec(module)}
+    hashes, problems = {}, []
+    for block, shown in runnable(page):
+        if any(word in block.text for word, module in NEEDS.items() if module in missing):
+            continue
+        done = shell(block, tmp_path)
+        printed = OF_OTHERS.sub("", done.stdout)
+        if done.returncode or shown and not is_shown(shown, printed, hashes):
+            problems.append(f"{page.name}:{block.line} ends with {done.returncode} and prints\n{printed}\nnot\n{shown}")
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    "shown, printed", [("loss 0.500\n", "loss 0.504\n"), ("a\n…\nb\n", "a\nb\n"), ("a …\n", "a 3\n")]
+)
+def test_what_a_page_may_leave_open(shown, printed):
+    assert is_shown(shown, printed, {})
+
+
+@pytest.mark.parametrize(
+    "shown, printed",
+    [
+        ("loss 0.50\n", "loss 0.52\n"),
+        ("a\n", "a\nb\n"),
+        ("a …\n", "a\n…\n"),
+        ("{0}\n{0}\n", "{0}\n{1}\n"),
+        ("{0}\n{1}\n", "{0}\n{0}\n"),
+    ],
+)
+def test_what_a_page_may_not(shown, printed):
+    one, other = "0123456789abcdef", "0123456789abcde0"
+    assert not is_shown(shown.format(one, other), printed.format(one, other), {})
+
+
+# --- blocks that are not run here
+
+
+def test_ci_runs_the_blocks_that_install():
+    """Its one line takes them out of the README, in order."""
+    line = next(line for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines() if "awk" in line)
+    script = re.search(r"awk '.*' README\.md", line)[0]
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.stdout == "".join(block.text for block in blocks(README, "install")), done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()].count(["make", "test"]) == 1
+
+
+CLUSTER = {
+    **{f"{page.name}:{block.line}": block.text for page in PAGES for block in blocks(page, "cluster")},
+    **{path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("cluster/*"))},
+}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
+def flags():
+    """(module) -> the flags that its --help lists."""
+    known = {}
+
+    def of(module):
+        if module not in known:
+            done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT)
+            assert done.returncode == 0, done.stderr
+            known[module] = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.stdout))
+        return known[module]
+
+    return of
 
 
-def shell(command, folder):
-    """A command as a reader types it: this environment first on the PATH, the checkout importable."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
-
-
-@pytest.mark.parametrize("command", [line for block in blocks("bash") for line in block.splitlines() if line.strip()])
-def test_a_command_of_the_readme_runs(command, folder):
-    """In order, in one folder, as a reader would."""
-    if "mpirun" in command:
-        pytest.importorskip("mpi4py")
-    done = shell(command, folder)
+@pytest.mark.parametrize("name", CLUSTER)
+def test_what_only_a_cluster_can_run_is_a_script_whose_flags_exist(name, flags):
+    text = CLUSTER[name]
+    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    plain = re.sub(r"\\\n|\"[^\"]*\"", " ", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
+    for module, words in re.findall(r"python3? -m (dsgd[.\w]*)([^\n;|&]*)", plain):
+        own, _, trained = words.partition(" -- ")
+        assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", own)) <= flags(module), f"{module} {own}"
+        assert set(re.findall(r"(?<=\s)--[a-z][\w-]*", " " + trained)) <= flags("dsgd.train"), trained
 
 
-def test_the_two_worlds_of_the_readme_agree(folder):
-    """The README says that the first two commands print one hash."""
-    pytest.importorskip("mpi4py")
-    lines = [shell(command.replace("runs/", "again/"), folder).stdout for command in blocks("bash")[0].splitlines()]
-    hashes = {re.search(r"sha256 (\w+)", line)[1] for line in lines}
-    assert len(lines) == 2 and len(hashes) == 1
+# --- what the pages say
 
 
-def test_what_was_broken_on_purpose_ends_with_one_hash(folder):
-    """The README says so of the block that kills a rank; its commands have run above, in this folder."""
-    runs = [folder / "runs" / name / "summary.json" for name in ("unbroken", "killed", "restarted")]
-    if not all(path.exists() for path in runs):
-        pytest.skip("the commands of the README have not run")
-    assert len({json.loads(path.read_text())["params_sha256"] for path in runs}) == 1
+def links(page):
+    """Where the links and pictures of a page lead, without those of other places on it."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith(("http", "#"))]
 
 
-def test_replays_end_with_the_hash_of_the_run_that_they_replay(folder):
-    """In either world; the commands have run above, in this folder."""
-    runs = [folder / "runs" / name / "summary.json" for name in ("asp", "replayed", "forced", "smaller")]
-    if not all(path.exists() for path in runs):
-        pytest.skip("the commands of the README have not run")
-    hashes = [json.loads(path.read_text())["params_sha256"] for path in runs]
-    assert len(set(hashes[:3])) == 1 and hashes[3] != hashes[0]
-
-
-def test_nothing_is_left_to_be_filled_in():
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
-    assert "@@" not in README and pictures and all((ROOT / name).exists() for name in pictures)
-
-
-def test_the_python_block_prints_what_the_readme_shows(folder):
-    (code,), shown = blocks("python"), blocks("text")[-1]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout == shown, done.stderr
+@pytest.mark.parametrize("page", [*PAGES, CHINESE], ids=lambda page: page.name)
+def test_the_files_that_a_page_names_exist(page):
+    tests = re.findall(r"`(tests/\w+\.py)`", page.read_text(encoding="utf-8"))
+    assert [name for name in links(page) if not (page.parent / name).exists()] == []
+    assert [name for name in tests if not (ROOT / name).exists()] == []
+    assert "@@" not in page.read_text(encoding="utf-8")
 
 
 def test_every_algorithm_has_its_row():
     from dsgd.algorithms import ALGORITHMS
 
-    rows = re.findall(r"^\| \[`([\w-]+)`\]", README, re.MULTILINE)
-    assert rows == list(ALGORITHMS)
+    for page in (README, CHINESE):
+        assert re.findall(r"^\| \[`([\w-]+)`\]", page.read_text(encoding="utf-8"), re.MULTILINE) == list(ALGORITHMS)
 
 
 def test_the_tables_are_those_of_the_registries_and_of_the_results():
-    """python docs/tables.py writes them."""
-    code = "import json, tables; print(json.dumps([tables.filled(page.read_text('utf-8')) for page in tables.PAGES]))"
+    """python docs/tables.py writes them; each table is on a page."""
+    code = "import json, tables; print(json.dumps([list(tables.TABLES), {str(p): tables.filled(p) for p in tables.PAGES}]))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'docs'}"},
@@ -101,12 +149,35 @@ def test_the_tables_are_those_of_the_registries_and_of_the_results():
         text=True,
     )
     assert not done.returncode, done.stderr
-    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    assert json.loads(done.stdout) == [README, architecture]
-    assert README.count("<!-- end -->") == 10 and "| `adamw` |" in README
-    assert architecture.count("<!-- end -->") == 2 and "| finite check" in architecture
+    names, pages = json.loads(done.stdout)
+    assert set(map(str, [*PAGES, CHINESE])) <= pages.keys()
+    for page, text in pages.items():
+        assert Path(page).read_text(encoding="utf-8") == text, page
+    filled = re.findall(r"^<!-- (\w+) -->\n\| .*\n\| ---", "".join(pages.values()), re.MULTILINE)
+    assert sorted(set(filled)) == sorted(names)
 
 
-def test_the_files_that_the_readme_names_exist():
-    named = set(re.findall(r"\(([\w/.]+\.(?:py|md|cff))\)", README)) | set(re.findall(r"`(tests/\w+\.py)`", README))
-    assert named and all((ROOT / name).exists() for name in named)
+# --- the Chinese README keeps in step
+
+
+def without_comments(text):
+    return re.sub(r" *# .*", "", text)
+
+
+def test_the_chinese_readme_has_the_blocks_of_the_english_one():
+    """The same commands and outputs; comments are translated."""
+    english, chinese = blocks(README), blocks(CHINESE)
+    assert [block.word for block in chinese] == [block.word for block in english]
+    for mine, theirs in zip(chinese, english):
+        assert without_comments(mine.text) == without_comments(theirs.text), f"README.zh.md:{mine.line}"
+
+
+def test_the_chinese_readme_has_the_structure_of_the_english_one():
+    def shape(page):
+        """Headings, tables, list entries and indented formulas, in order; cells of a row by their number."""
+        text = re.sub(r"^```.*?^```$", "```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        starts = re.findall(r"^(#+ |\|.*|- |```|    \S.*|<!-- .*|!\[)", text, re.MULTILINE)
+        return [start.count("|") if start.startswith("|") else start for start in starts]
+
+    assert shape(CHINESE) == shape(README)
+    assert {*links(CHINESE), "README.zh.md"} == {*links(README), "README.md"}

@@ -10,7 +10,7 @@ from dsgd.doctor.findings import note, ok, wrong
 PYTHON = (3, 11)
 # {distribution: the least version}, as setup.cfg has it; and {distribution: extra} of what may be missing.
 CORE = {"numpy": "2", "greenlet": "3", "threadpoolctl": "3", "matplotlib": "3.7", "tqdm": "4"}
-EXTRAS = {"mpi4py": ("4", "mpich"), "scikit-learn": ("1.6", "sklearn"), "tensorboardX": ("", "tensorboard")}
+EXTRAS = {"mpi4py": ("4", "mpich"), "scikit-learn": ("1.7", "sklearn"), "tensorboardX": ("", "tensorboard")}
 
 
 def packages():

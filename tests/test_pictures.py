@@ -1,12 +1,14 @@
 """Pictures that teach: what is drawn are the messages, weights and shards of a run."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
 import dsgd
 from dsgd.errors import UsageError
 from dsgd.data import load
-from dsgd.plots import messages, partition, weights
+from dsgd.plots import animation, messages, partition, weights
 from dsgd.plots.steps import read_steps
 from dsgd.study import count_labels, first_weights, mistakes, study
 
@@ -98,3 +100,26 @@ def test_a_regression_has_no_labels(tmp_path):
     for look in (count_labels, mistakes):
         with pytest.raises(UsageError, match="has no classes"):
             look(study(tmp_path))
+
+
+# --- the animation
+
+
+@pytest.mark.parametrize("flags", [dict(reduction="ring"), dict(algorithm="dsgd"), dict(algorithm="parameter-server")])
+def test_every_message_of_the_step_travels_and_every_rank_computes(flags):
+    events = dsgd.run(**SMALL, **flags, simulate=4).events
+    part, drawn = read_steps(events, 2), ElementTree.fromstring(animation.draw(events, step=2, title="<&>"))
+    circles = drawn.findall("{*}circle")
+    dots = [circle for circle in circles if circle.get("opacity") == "0"]
+    assert len(dots) == len(part.arrows) and len(circles) - len(dots) == len(part.names) == 4
+    for moves in drawn.iter("{http://www.w3.org/2000/svg}animate"):
+        times = [float(time) for time in moves.get("keyTimes").split(";")]
+        assert times == sorted(times) and times[0] == 0 and times[-1] <= 1
+        assert len(times) == len(moves.get("values").split(";"))
+    places = animation.place(part.names)
+    for dot, arrow in zip(dots, part.arrows):
+        x = next(move for move in dot if move.get("attributeName") == "cx").get("values").split(";")
+        assert [float(x[0]), float(x[-1])] == pytest.approx(
+            [places[arrow.sender][0], places[arrow.receiver][0]], abs=0.1
+        )
+    assert drawn.find("{*}text").text == "<&>" and animation.draw(events, step=2) == animation.draw(events, step=2)

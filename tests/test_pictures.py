@@ -8,9 +8,9 @@ import pytest
 import dsgd
 from dsgd.errors import UsageError
 from dsgd.data import load
-from dsgd.plots import animation, messages, partition, weights
+from dsgd.plots import animation, messages, partition, valley, weights
 from dsgd.plots.steps import read_steps
-from dsgd.study import count_labels, first_weights, mistakes, study
+from dsgd.study import count_labels, first_weights, losses_between, mistakes, study
 
 SMALL = dict(data="blobs:samples=100", hidden="8", batch_size=16, steps=4, trace=True)
 
@@ -100,6 +100,29 @@ def test_a_regression_has_no_labels(tmp_path):
     for look in (count_labels, mistakes):
         with pytest.raises(UsageError, match="has no classes"):
             look(study(tmp_path))
+
+
+# --- the line between two networks
+
+
+def test_the_ends_of_the_line_are_the_two_networks_to_the_bit(tmp_path):
+    flags = dict(data="blobs:samples=200,classes=2", loss="binary-cross-entropy", hidden="8", epochs=4, no_plot=True)
+    runs = [dsgd.run(**flags, **more, output=str(tmp_path / name)) for name, more in (("a", {}), ("b", {"lr": 0.2}))]
+    one, other = study(tmp_path / "a"), study(tmp_path / "b")
+    rows = losses_between(one, other, valley.ALPHAS)
+    ends = [row["test_loss"] for row in rows if row["alpha"] in (0, 1)]
+    assert ends == [run.summary["test_loss"] for run in runs] and ends[0] != ends[1]
+    middle = losses_between(one, other, [0.5])[0]["test_loss"]
+    assert middle == one.objective.evaluate((one.x + other.x) / 2)["test_loss"]
+    drawn = valley.figure({"a to b": rows}).axes[0].lines
+    assert drawn[0].get_ydata().tolist() == [row["train_loss"] for row in rows]
+
+
+def test_there_is_no_line_between_other_networks(tmp_path):
+    for name, hidden in (("a", "8"), ("b", "9")):
+        dsgd.run(data="blobs", hidden=hidden, steps=1, output=str(tmp_path / name), no_plot=True)
+    with pytest.raises(UsageError, match="other networks or data"):
+        losses_between(study(tmp_path / "a"), study(tmp_path / "b"), [0.5])
 
 
 # --- the animation

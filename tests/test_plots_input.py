@@ -75,7 +75,8 @@ def test_a_bad_folder_is_named_with_its_file_and_hides_no_other(good, tmp_path, 
     monkeypatch.setattr("dsgd.plots.command.save", lambda figure, path: drawn.append(figure))
     do, code, said, file = (HARM | WHOLE)[harm]
     do(shutil.copytree(good, tmp_path / "bad"))
-    assert command(name, tmp_path / "bad", good, "--output", tmp_path / "picture.png") == code
+    left = [good, shutil.copytree(good, tmp_path / "second")] if name == "valley" else [good]  # a line has two ends
+    assert command(name, tmp_path / "bad", *left, "--output", tmp_path / "picture.png") == code
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"dsgd: {tmp_path / 'bad' / file}") and re.search(said, line), line
     assert len(drawn) == 1

@@ -15,20 +15,25 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 import matplotlib  # noqa: E402
+import numpy as np  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.image import imsave  # noqa: E402
 
 import dsgd  # noqa: E402
 from benchmarks import consistency  # noqa: E402
 from dsgd.arguments import read_arguments  # noqa: E402
 from dsgd.config import Config  # noqa: E402
+from dsgd.plots import messages  # noqa: E402
 from dsgd.plots.runs import read_run  # noqa: E402
-from dsgd.plots.style import COLOURS, STYLE, points, save  # noqa: E402
+from dsgd.plots.style import COLOURS, STYLE, points  # noqa: E402
+from dsgd.plots.timeline import read as read_events  # noqa: E402
 
 RUNS = ROOT / "runs" / "figures"
 KEPT = ROOT / "docs" / "figures.json"
 FACTS = ("dsgd", "numpy", "blas", "machine")  # what bits depend on, beside the configuration
 LEFT_OUT = ("output", "quiet", "no_plot")  # no bit depends on these
-FIRST = {"one worker": "", "four workers": "--simulate 4"}
+FIRST = {"one worker": "", "four workers": "--simulate 4 --trace"}
 COMMON = "--dtype float64 --epochs 8 --log-every 15"
 
 
@@ -43,8 +48,20 @@ def train(flags, folder):
 def first(picture):
     """The README's first picture: what the project promises, and one step of it."""
     runs = {label: train(f"{COMMON} {flags}", RUNS / label.replace(" ", "-")) for label, flags in FIRST.items()}
-    save(one_curve({label: run.records for label, run in runs.items()}), picture)
+    left = one_curve({label: run.records for label, run in runs.items()})
+    beside(picture, left, messages.figure(read_events(runs["four workers"].folder)[1]))
     return list(runs.values())
+
+
+def beside(picture, *figures):
+    """Write Figures of one height as one .png."""
+    with matplotlib.rc_context(STYLE):
+        canvases = [FigureCanvasAgg(figure) for figure in figures]
+        for canvas in canvases:
+            canvas.figure.set_dpi(120)
+            canvas.draw()
+        gap = (0, 0), (0, 24), (0, 0)  # white pixels to the right of each
+        imsave(picture, np.hstack([np.pad(canvas.buffer_rgba(), gap, constant_values=255) for canvas in canvases]))
 
 
 def one_curve(runs):
@@ -54,7 +71,7 @@ def one_curve(runs):
         runs: {label: [record]}, two.
     """
     with matplotlib.rc_context(STYLE):
-        result = Figure(figsize=(5.4, 4.6), layout="constrained")
+        result = Figure(figsize=(5.4, 5), layout="constrained")
         above, below = result.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         styles = {"linewidth": 6, "alpha": 0.45}, {"marker": "o", "markersize": 4, "linewidth": 1}
         for (label, rows), style, colour in zip(runs.items(), styles, COLOURS):

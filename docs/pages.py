@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from docstrings import markdown
+from tables import identities
 
 from dsgd.algorithms import ALGORITHMS
 from dsgd.config import Config
@@ -61,12 +62,13 @@ def algorithm_page(name):
     parts = [f"# {name}\n\n", markdown(inspect.getdoc(module)), "\n\n## Options\n\n"]
     parts.append(f"`--algorithm {name}{':option=value,...' if rows else ''}`\n")
     parts.append(table(("option", "type", "default"), *rows) if rows else "\nIt has none of its own.\n")
-    parts.append("\n## Tests\n\nThese name it:\n")
-    held = (
+    held = [f"- [{file}](../source/tests/{file}.md): `{test}`\n" for file, test in identities()[name]]
+    parts.append(f"\n## Tests\n\nWhat is said under *exact when* is held by\n\n{''.join(held)}\nAll that name it:\n")
+    others = (
         (f"[{file}](../source/tests/{file}.md)", ", ".join(f"`{test}`" for test in tests))
         for file, tests in tests_of(name)
     )
-    parts.append(table(("file", "tests"), *held))
+    parts.append(table(("file", "tests"), *others))
     parts.append(f"\n## Source: {path}\n\n{source(path)}")
     return "".join(parts)
 
@@ -92,7 +94,7 @@ def tests():
 
 
 def tests_of(algorithm):
-    """[(file, [test])] of the tests that name an algorithm as a spec does."""
+    """[(file, [test])] of the tests that name an algorithm as a spec or a mark does."""
     named = re.compile(rf"{algorithm}(:.*)?")
     found = {}
     for file, test, strings in tests():

@@ -26,7 +26,7 @@ MAY_IMPORT_ONLY = {
     "dsgd.layout": "math",
     "dsgd.layers": "dsgd.arrays math typing",
     "dsgd.mlp": "dsgd.arrays dsgd.layers dsgd.layout dsgd.specs numpy math typing copy",
-    "dsgd.plots": "dsgd.plots dsgd.collectives dsgd.command dsgd.errors dsgd.order dsgd.records dsgd.timeline matplotlib stdlib",
+    "dsgd.plots": "dsgd.plots dsgd.collectives dsgd.command dsgd.errors dsgd.order dsgd.records dsgd.study dsgd.timeline numpy matplotlib stdlib",
     "dsgd.timeline": "stdlib",
     "dsgd.data": "dsgd.data dsgd.arrays dsgd.errors dsgd.specs numpy stdlib mlxtend",
     "dsgd.optimizers": "dsgd.optimizers dsgd.arrays dsgd.errors numpy math",

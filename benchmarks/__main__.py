@@ -34,7 +34,7 @@ SPEED = (
     "waiting",
     "gpu",
 )
-TRAINING = ("replay", "controllers", "seeds", "fashion", "consistency")
+TRAINING = ("replay", "controllers", "seeds", "sklearn_face", "fashion", "consistency")
 
 
 def main(names):

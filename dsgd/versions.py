@@ -15,8 +15,9 @@ def versions():
 
 @lru_cache
 def blas():
-    """Name, version and kernels of NumPy's BLAS, which is loaded before anybody else's."""
+    """Name, version and kernels of NumPy's BLAS; a wheel of SciPy brings one of its own."""
     from threadpoolctl import threadpool_info
 
-    found = next((lib for lib in threadpool_info() if lib["user_api"] == "blas"), {})
+    libraries = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]  # in the order of their addresses
+    found = min(libraries, key=lambda lib: "numpy" not in lib["filepath"], default={})
     return " ".join(str(found[key]) for key in ("internal_api", "version", "architecture") if found.get(key)) or "none"

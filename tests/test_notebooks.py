@@ -54,6 +54,10 @@ def ends_in_figure(cell):
 # --- how they are kept
 
 
+def test_there_are_ten():
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 11))
+
+
 @every_notebook
 def test_a_notebook_is_kept_without_output(path):
     notebook = nbformat.read(path, as_version=4)

@@ -180,6 +180,16 @@ def test_a_run_may_be_resumed_more_than_once(tmp_path):
     )
 
 
+@pytest.mark.parametrize("algorithm", ("data-parallel", "sharded-update", "parameter-server:servers=2"))
+def test_a_run_goes_on_from_a_checkpoint_in_memory(algorithm):
+    row = DATA | dict(algorithm=algorithm, optimizer="adam", simulate=4)
+    unbroken, broken = dsgd.run(**row, steps=STEPS), dsgd.run(**row, steps=BREAK, keep=True)
+    resumed = dsgd.run(**row, steps=STEPS, start=broken.checkpoint)
+    assert resumed.summary["params_sha256"] == unbroken.summary["params_sha256"]
+    assert [row["step"] for row in resumed.records] == [row["step"] for row in unbroken.records if row["step"] > BREAK]
+    assert unbroken.checkpoint is None and resumed.checkpoint is None
+
+
 def test_epochs_may_be_raised(tmp_path):
     """At the end of an epoch a record is due anyway, so all of them are equal."""
     row = DATA | dict(algorithm="data-parallel", simulate=2, log_every=0)

@@ -110,6 +110,12 @@ def test_batch_t_of_shuffled_does_not_depend_on_the_workers_whose_parts_are_as_e
     assert max(lengths) - min(lengths) <= 1
 
 
+def test_ordered_batches_follow_the_data():
+    sampler = make_sampler("ordered", labels=None, n=7, batch=3, seed=0, workers=2)
+    assert [sampler.part(t).rows.tolist() for t in range(4)] == [[0, 1, 2], [3, 4, 5], [6], [0, 1, 2]]
+    assert [sampler.part(1, worker).rows.tolist() for worker in range(2)] == [[3], [4, 5]] and sampler.splits
+
+
 def test_parts_may_be_uneven_or_empty():
     chosen = shuffled((10, 4, 0), workers=3)
     lengths = [[len(chosen.part(t, worker)) for worker in range(3)] for t in range(3)]

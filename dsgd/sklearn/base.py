@@ -12,7 +12,7 @@ those of a later partial_fit included.
 
 import warnings
 from dataclasses import replace
-from math import ceil, sqrt
+from math import ceil
 from numbers import Integral
 
 import numpy as np
@@ -25,12 +25,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from dsgd.checkpoint import digest, pack, unpack
 from dsgd.config import Config
 from dsgd.errors import NonFiniteGradient, UsageError
-from dsgd.mlp import MLP
 from dsgd.runner import open_backend, run
-from dsgd.sklearn.objective import Samples
+from dsgd.sklearn.objective import make_samples
 from dsgd.versions import versions
 
-ACTIVATIONS = {"logistic": "sigmoid"}  # of other names here
 SMALLEST = 1e-6  # adaptive step size
 CONSTRAINTS = {
     "n_workers": [Interval(Integral, 1, None, closed="left")],
@@ -64,24 +62,13 @@ class Distributed:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.backend == "mpi" and not isinstance(self.random_state, Integral):
             raise ValueError("backend='mpi' needs a whole number as random_state: every rank draws with it")
+        hidden = np.atleast_1d(self.hidden_layer_sizes).astype(int).tolist()
+        if min(hidden, default=1) < 1:
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._validate_input(X, y, incremental, reset=first)
-        y = y.reshape(len(y), -1)
-        self._random_state = check_random_state(self.random_state)
         try:
-            backend = self._open_backend(X, y)
-            units = X.shape[1], *np.atleast_1d(self.hidden_layer_sizes).tolist(), y.shape[1]
-            if first:
-                self._initialize(y, list(units), X.dtype)
-            X, y, held = self._hold_back(X, y) if self.early_stopping else (X, y, (None, None))
-            objective = self._objective(X, y, units)
-            config = self._config(objective, X.dtype)
-            if first:
-                self._start(objective, config)
-            if first or not incremental:
-                self._restart()
-            self._train(objective, config, backend, held, 1 if incremental else self.max_iter)
-            backend.close()
+            self._fit_arrays(X, y.reshape(len(y), -1), hidden, first, incremental)
         except UsageError as error:
             raise ValueError(str(error)) from None
         except NonFiniteGradient as error:
@@ -90,6 +77,23 @@ class Distributed:
                 f"preprocessed. ({error})"
             ) from None
         return self
+
+    def _fit_arrays(self, X, y, hidden, first, incremental):
+        """The same for data and keywords that scikit-learn has looked at.   X (n, features), y (n, outputs)"""
+        backend = self._open_backend(X, y)
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(y, [X.shape[1], *hidden, y.shape[1]], X.dtype)
+        X, y, held = self._hold_back(X, y) if self.early_stopping else (X, y, (None, None))
+        loss = getattr(self, "loss", None)
+        objective = make_samples(X, y, hidden, self.out_activation_, loss, self.activation, self.alpha)
+        config = self._config(objective, X.dtype)
+        if first:
+            self._start(objective, config)
+        if first or not incremental:
+            self._restart()
+        self._train(objective, config, backend, held, 1 if incremental else self.max_iter)
+        backend.close()
 
     def _open_backend(self, X, y):
         """The backend of all epochs; under MPI the ranks' data are compared."""
@@ -121,19 +125,6 @@ class Distributed:
             )
         return X, y, (X_val, self._label_binarizer.inverse_transform(y_val) if is_classifier(self) else y_val)
 
-    def _objective(self, X, y, units):
-        """The network of these widths on these data."""
-        classes, loss = 0, getattr(self, "loss", "squared_error")
-        if self.out_activation_ == "softmax":
-            y, classes, loss = y.argmax(axis=1), y.shape[1], "cross-entropy"
-        elif self.out_activation_ == "logistic":
-            y, classes, loss = y.astype(X.dtype), 2 if y.shape[1] == 1 else 0, "binary-cross-entropy"
-        net = MLP(units, ACTIVATIONS.get(self.activation, self.activation))
-        init = f"glorot:gain={sqrt(1 / 3)!r}" if self.activation == "logistic" else "glorot"
-        return Samples(
-            net, X, y.astype(X.dtype) if not classes else y, classes=classes, loss=loss, init=init, alpha=self.alpha
-        )
-
     def _config(self, objective, dtype):
         """The configuration of an epoch, but for its number and its step size."""
         n = objective.samples
@@ -149,6 +140,7 @@ class Distributed:
         return Config(
             algorithm=self.algorithm or "",
             simulate=self.n_workers if self.backend == "simulator" and self.n_workers > 1 else 0,
+            init=objective.init,
             partition="shuffled" if self.shuffle else "ordered",
             batch_size=int(min(batch, n)),
             optimizer=optimizer,
@@ -208,7 +200,7 @@ class Distributed:
     def _epoch(self, objective, config, backend):
         """One run of one epoch.  Nothing is changed before it is over, so an interrupted one leaves no trace."""
         config = replace(config, lr=self._lr, seed=self._seed, epochs=self._epochs + 1)
-        start = self._checkpoint and self._going_on(objective.samples, config.batch_size)
+        start = self._checkpoint and self._going_on(objective.samples, config, backend.size)
         result = run(config, backend=backend, objective=objective, start=start, keep=True)
         checkpoint = result and result.checkpoint
         if backend.processes > 1:
@@ -222,15 +214,19 @@ class Distributed:
         self.n_iter_, self.t_ = self.n_iter_ + 1, self.t_ + objective.samples
         self.loss_curve_.append(self.loss_)
 
-    def _going_on(self, n, batch):
-        """The checkpoint to start from, at the first step of an epoch of n samples, with the present `coefs_`."""
+    def _going_on(self, n, config, ranks):
+        """The checkpoint to start from, at the first step of an epoch of n samples, with the present `coefs_`.
+
+        After a change of the data's size or of keywords only what still has a meaning is in it.
+        """
         arrays, manifest = self._checkpoint
-        step = self._epochs * ceil(n / batch)
-        if step != manifest["step"]:  # other data: what a rank alone has would not fit the step
-            arrays = {name: array for name, array in arrays.items() if name.startswith("optimizer/")}
+        step, before, now = self._epochs * ceil(n / config.batch_size), manifest["config"], config.settle(ranks)
+        optimizer = before["optimizer"] == now.optimizer
+        own = before["algorithm"] == now.algorithm and step == manifest["step"]
+        kept = {name: a for name, a in arrays.items() if (optimizer if name.startswith("optimizer/") else own)}
         x = np.concatenate([array.ravel() for layer in zip(self.coefs_, self.intercepts_) for array in layer])
         counted = {"done": self._epochs * n, "epoch_sums": [0, 0.0], "record_sums": [0, 0.0], "train_loss": None}
-        return arrays | {"x": x}, manifest | {"step": step, "recorder": manifest["recorder"] | counted}
+        return kept | {"x": x}, manifest | {"step": step, "recorder": manifest["recorder"] | counted}
 
     def _change_lr(self, lr):
         """The next epochs' step size.  scikit-learn's velocity has the old one in it, and dsgd's has none."""

@@ -8,11 +8,14 @@ samples brings b/m of it, so the parts of all workers add up to the whole.
 Reference: scikit-learn's user guide, section 1.17.6.
 """
 
+from math import sqrt
+
 import numpy as np
 
 from dsgd.data import Dataset
 from dsgd.errors import UsageError
 from dsgd.layers import LOSSES
+from dsgd.mlp import MLP
 from dsgd.objectives import Supervised
 
 EVALUATED = {"test_loss": None, "test_accuracy": None}  # there is no test part
@@ -40,6 +43,7 @@ def half_poisson_deviance(z, y, scale, d):
     return loss
 
 
+ACTIVATIONS = {"logistic": "sigmoid"}  # of other names here
 HALVES = {"squared_error": half_squared_error, "poisson": half_poisson_deviance}
 
 
@@ -90,3 +94,22 @@ class Samples(Supervised):
 
     def classify(self, x):
         return {}
+
+
+def make_samples(X, y, hidden, output, loss, activation, alpha):
+    """The Samples of scikit-learn's keywords.
+
+    Args:
+        X: (n, features).  y: (n, outputs), of classes and labels one column each, of two classes one.
+        hidden: widths.  output: out_activation_.  loss: a regressor's.  activation, alpha: its or a classifier's.
+    """
+    init = f"glorot:gain={sqrt(1 / 3)!r}" if activation == "logistic" else "glorot"  # scikit-learn's bounds
+    net = MLP((X.shape[1], *hidden, y.shape[1]), ACTIVATIONS.get(activation, activation))
+    classes = 0
+    if output == "softmax":
+        y, classes, loss = y.argmax(axis=1), y.shape[1], "cross-entropy"
+    else:
+        y = y.astype(X.dtype)
+    if output == "logistic":
+        classes, loss = 2 if y.shape[1] == 1 else 0, "binary-cross-entropy"
+    return Samples(net, X, y, classes=classes, loss=loss, init=init, alpha=alpha)

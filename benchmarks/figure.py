@@ -1,4 +1,4 @@
-"""The README's figure of speed: µs a step, ours and the peers.   python -m benchmarks.figure writes docs/benchmarks.png"""
+"""The figure of docs/guide/speed.md: µs a step, ours and the peers.   python -m benchmarks.figure writes docs/benchmarks.png"""
 
 from pathlib import Path
 

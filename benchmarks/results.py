@@ -1,4 +1,4 @@
-"""Results as files: benchmarks/results/NAME.json of each benchmark, and reference.json, which the README quotes.
+"""Results as files: benchmarks/results/NAME.json of each benchmark, and reference.json, which docs/guide/speed.md quotes.
 
 python -m benchmarks.results      gathers what the last run of each benchmark found into reference.json
 """

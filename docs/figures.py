@@ -24,7 +24,7 @@ import dsgd  # noqa: E402
 from benchmarks import consistency  # noqa: E402
 from dsgd.arguments import read_arguments  # noqa: E402
 from dsgd.config import Config  # noqa: E402
-from dsgd.plots import messages  # noqa: E402
+from dsgd.plots import animation, messages  # noqa: E402
 from dsgd.plots.runs import read_run  # noqa: E402
 from dsgd.plots.style import COLOURS, STYLE, points  # noqa: E402
 from dsgd.plots.timeline import read as read_events  # noqa: E402
@@ -91,7 +91,28 @@ def who_is_first(picture):
     return [read_run(path.parent) for path in sorted(consistency.FOLDER.glob("*/summary.json"))]
 
 
-PICTURES = {"docs/first.png": first, "docs/consistency.png": who_is_first}
+def all_reduce(picture):
+    """A ring all-reduce as an animation."""
+    return animated(picture, "--simulate 4 --reduction ring", "ring all-reduce on 4 workers")
+
+
+def server(picture):
+    """A step of the parameter server as an animation."""
+    return animated(picture, "--simulate 5 --algorithm parameter-server", "parameter server: pull, compute, push")
+
+
+def animated(picture, flags, title):
+    run = train(f"--steps 4 --trace {flags}", RUNS / picture.stem)
+    picture.write_text(animation.draw(read_events(run.folder)[1], step=2, title=title), encoding="utf-8")
+    return [run]
+
+
+PICTURES = {
+    "docs/first.png": first,
+    "docs/consistency.png": who_is_first,
+    "docs/allreduce.svg": all_reduce,
+    "docs/parameter-server.svg": server,
+}
 
 
 def command(config):

@@ -170,6 +170,15 @@ def faults():
         yield f"`{name}`", first_line(fault), shown(fault), "the simulator" if name in SIMULATED else "both worlds"
 
 
+def pictures():
+    """Those that are commands; the first line of each module says what it draws, and how it is called."""
+    yield "picture", "command"
+    for path in sorted((ROOT / "plots").glob("*.py")):
+        what, _, command = ast.get_docstring(ast.parse(path.read_text("utf-8"))).partition("\n")[0].partition("   ")
+        if command:
+            yield what.removesuffix("."), f"`{command.strip()}`"
+
+
 TABLES = {
     f.__name__: f
     for f in (
@@ -182,6 +191,7 @@ TABLES = {
         compute,
         network,
         faults,
+        pictures,
         benchmarks,
         ceilings,
         roofline,

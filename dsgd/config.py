@@ -35,7 +35,7 @@ def flag(group, default, text, metavar=None):
 
 @dataclass(frozen=True)
 class Config:
-    data: str = flag("data", "digits", "a name or a file, with options; README.md lists them", "NAME[:test=0.2,...]")
+    data: str = flag("data", "digits", "a name or a file, with options; the guide lists them", "NAME[:test=0.2,...]")
     batch_size: int = flag("data", 32, "global batch: samples of one step over all workers")
     partition: str = flag("data", "shuffled", "which worker gets which samples: " + ", ".join(PARTITIONS), "NAME[:...]")
     hidden: str = flag("model", "64,32", "widths of the hidden layers; '' for none", "N,N,...")

@@ -1,5 +1,6 @@
 """What a run learned and from what, by its folder: its network, its data, its shards.  Pictures are made of it."""
 
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -82,3 +83,28 @@ def count_labels(found):
         for worker in range(workers):
             np.add.at(counts[worker], labels[sampler.part(t, worker).rows], 1)
     return counts
+
+
+def losses_between(one, other, alphas):
+    """[{"alpha", "train_loss", "test_loss"}] of the networks θ(α) = (1 − α) θ_one + α θ_other, on the data of `one`.
+
+    Reference: Goodfellow, Vinyals and Saxe 2015 (arXiv 1412.6544), section 3.
+    Exact when: α = 0 and α = 1 are the two networks, to the bit.
+
+    Raises:
+        UsageError: the networks or their data differ.
+    """
+    if one.objective.net != other.objective.net or one.objective.data.digest() != other.objective.data.digest():
+        raise UsageError(
+            f"{one.folder} and {other.folder} are of other networks or data: there is no line between them"
+        )
+    testing, training = one.objective, copy(one.objective)
+    training.data = testing.data._replace(X_test=testing.data.X, y_test=testing.data.y)
+    ends = {0.0: one.x, 1.0: other.x}
+    found = []
+    for alpha in map(float, alphas):
+        x = ends.get(alpha)
+        x = (1 - alpha) * one.x + alpha * other.x if x is None else x
+        losses = {f"{part}_loss": on.evaluate(x)["test_loss"] for part, on in (("train", training), ("test", testing))}
+        found.append({"alpha": alpha} | losses)
+    return found

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dsgd.plots.command import draw_runs
+from dsgd.plots.runs import check_folder
 from dsgd.plots.style import STYLE
 from dsgd.study import count_labels, study
 
@@ -43,4 +44,4 @@ def figure(runs):
 
 
 if __name__ == "__main__":
-    draw_runs("partition", __doc__, figure, read=lambda folder: count_labels(study(folder)))
+    draw_runs("partition", __doc__, figure, read=lambda folder: count_labels(study(check_folder(folder))))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from dsgd.errors import UsageError
 from dsgd.plots.command import draw_runs
+from dsgd.plots.runs import check_folder
 from dsgd.plots.style import STYLE
 from dsgd.study import first_weights, mistakes, study
 
@@ -72,7 +73,7 @@ def _wrong(part, wrong, shape, rows, whole):
 
 def read(folder):
     """(weights, wrong) of a run; wrong is None for a regression."""
-    found = study(folder)
+    found = study(check_folder(folder))
     square(len(first_weights(found)))
     return first_weights(found), mistakes(found) if found.objective.data.classes else None
 

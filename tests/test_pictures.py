@@ -1,14 +1,16 @@
 """Pictures that teach: what is drawn are the messages, weights and shards of a run."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
 import dsgd
 from dsgd.errors import UsageError
 from dsgd.data import load
-from dsgd.plots import messages, partition, weights
+from dsgd.plots import animation, messages, partition, valley, weights
 from dsgd.plots.steps import read_steps
-from dsgd.study import count_labels, first_weights, mistakes, study
+from dsgd.study import count_labels, first_weights, losses_between, mistakes, study
 
 SMALL = dict(data="blobs:samples=100", hidden="8", batch_size=16, steps=4, trace=True)
 
@@ -98,3 +100,49 @@ def test_a_regression_has_no_labels(tmp_path):
     for look in (count_labels, mistakes):
         with pytest.raises(UsageError, match="has no classes"):
             look(study(tmp_path))
+
+
+# --- the line between two networks
+
+
+def test_the_ends_of_the_line_are_the_two_networks_to_the_bit(tmp_path):
+    flags = dict(data="blobs:samples=200,classes=2", loss="binary-cross-entropy", hidden="8", epochs=4, no_plot=True)
+    runs = [dsgd.run(**flags, **more, output=str(tmp_path / name)) for name, more in (("a", {}), ("b", {"lr": 0.2}))]
+    one, other = study(tmp_path / "a"), study(tmp_path / "b")
+    rows = losses_between(one, other, valley.ALPHAS)
+    ends = [row["test_loss"] for row in rows if row["alpha"] in (0, 1)]
+    assert ends == [run.summary["test_loss"] for run in runs] and ends[0] != ends[1]
+    middle = losses_between(one, other, [0.5])[0]["test_loss"]
+    assert middle == one.objective.evaluate((one.x + other.x) / 2)["test_loss"]
+    drawn = valley.figure({"a to b": rows}).axes[0].lines
+    assert drawn[0].get_ydata().tolist() == [row["train_loss"] for row in rows]
+
+
+def test_there_is_no_line_between_other_networks(tmp_path):
+    for name, hidden in (("a", "8"), ("b", "9")):
+        dsgd.run(data="blobs", hidden=hidden, steps=1, output=str(tmp_path / name), no_plot=True)
+    with pytest.raises(UsageError, match="other networks or data"):
+        losses_between(study(tmp_path / "a"), study(tmp_path / "b"), [0.5])
+
+
+# --- the animation
+
+
+@pytest.mark.parametrize("flags", [dict(reduction="ring"), dict(algorithm="dsgd"), dict(algorithm="parameter-server")])
+def test_every_message_of_the_step_travels_and_every_rank_computes(flags):
+    events = dsgd.run(**SMALL, **flags, simulate=4).events
+    part, drawn = read_steps(events, 2), ElementTree.fromstring(animation.draw(events, step=2, title="<&>"))
+    circles = drawn.findall("{*}circle")
+    dots = [circle for circle in circles if circle.get("opacity") == "0"]
+    assert len(dots) == len(part.arrows) and len(circles) - len(dots) == len(part.names) == 4
+    for moves in drawn.iter("{http://www.w3.org/2000/svg}animate"):
+        times = [float(time) for time in moves.get("keyTimes").split(";")]
+        assert times == sorted(times) and times[0] == 0 and times[-1] <= 1
+        assert len(times) == len(moves.get("values").split(";"))
+    places = animation.place(part.names)
+    for dot, arrow in zip(dots, part.arrows):
+        x = next(move for move in dot if move.get("attributeName") == "cx").get("values").split(";")
+        assert [float(x[0]), float(x[-1])] == pytest.approx(
+            [places[arrow.sender][0], places[arrow.receiver][0]], abs=0.1
+        )
+    assert drawn.find("{*}text").text == "<&>" and animation.draw(events, step=2) == animation.draw(events, step=2)

@@ -68,14 +68,15 @@ CASES = [(name, harm) for name in COMMANDS for harm in HARM]
 CASES += [(name, harm) for name in READERS for harm in WHOLE]
 
 
-@pytest.mark.parametrize("name, harm", CASES, ids=" - ".join)
+@pytest.mark.parametrize("name, harm", CASES)
 def test_a_bad_folder_is_named_with_its_file_and_hides_no_other(good, tmp_path, capfd, monkeypatch, name, harm):
     """The figure itself is not drawn here, only what it would be drawn of."""
     drawn = []
     monkeypatch.setattr("dsgd.plots.command.save", lambda figure, path: drawn.append(figure))
     do, code, said, file = (HARM | WHOLE)[harm]
     do(shutil.copytree(good, tmp_path / "bad"))
-    assert command(name, tmp_path / "bad", good, "--output", tmp_path / "picture.png") == code
+    left = [good, shutil.copytree(good, tmp_path / "second")] if name == "valley" else [good]  # a line has two ends
+    assert command(name, tmp_path / "bad", *left, "--output", tmp_path / "picture.png") == code
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"dsgd: {tmp_path / 'bad' / file}") and re.search(said, line), line
     assert len(drawn) == 1
@@ -104,6 +105,7 @@ def test_a_trace_that_cannot_be_read_is_named(good, tmp_path, capfd, harm):
     assert command("timeline", run / "trace.json") == (2 if harm == "gone" else 65)
     (line,) = capfd.readouterr().err.splitlines()
     assert "trace.json" in line and str(run) in line
+    assert ("is of a newer version" in line) == (harm == "of a later format")
 
 
 def test_labels_tell_folders_of_one_name_apart(good, monkeypatch):

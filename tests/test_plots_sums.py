@@ -54,6 +54,12 @@ def test_the_same_run_twice_is_two_lines(runs):
     assert len(convergence.figure_of({"one": run, "resumed": run}).axes[2].lines) == 2
 
 
+@pytest.mark.parametrize("fact", [{"backend": "mpi"}, {"ranks": 5}], ids=str)
+def test_seeds_of_another_world_are_another_line(runs, fact):
+    other = runs["seed-1"]._replace(manifest=runs["seed-1"].manifest | fact)
+    assert len(convergence.figure_of({"one": runs["workers-4"], "other": other}).axes[2].lines) == 2
+
+
 def test_bytes_of_a_synchronous_run_are_exact_between_its_ends(runs):
     """A run half as long has sent what the long one had by then."""
     half = dsgd.run(**TASK | dict(simulate=4, epochs=1))
@@ -141,7 +147,9 @@ FIGURES = {
     "gradients": lambda names: gradients.figure({name: ROWS for name in names}),
     "staleness": lambda names: staleness.figure({name: [(0, 0), (1, 3)] for name in names}),
     "volume": lambda names: volume.figure({name: SENT | {"served": {"bytes": 1e6}} for name in names}),
-    "speedup": lambda names: speedup.figure({name: {p: 9.0 + p for p in (1, 2, 3, 4, 8, 64, 100)} for name in names}),
+    "speedup": lambda names: speedup.figure(
+        {name: {p: 9.0 + p for p in (1, 2, 3, 4, 5, 6, 7, 8, 60, 64, 100)} for name in names}
+    ),
 }
 NAMES = {"one": ["sgd"], "eight": [f"runs/{i}: {LONG}" for i in range(8)]}
 

@@ -57,15 +57,16 @@ class MPIBackend:
 
     def handshake(self, facts, versions):
         """Compare facts over all ranks before the first step, and name what differs; of other versions rank 0 warns."""
-        self.agree(lambda: self._compare(self._texts(facts)))
-        for rank, theirs in enumerate(self._texts(versions) if self.size > 1 else ()):
+        self.agree(lambda: self._compare(self.texts(facts)))
+        for rank, theirs in enumerate(self.texts(versions) if self.size > 1 else ()):
             other = [
                 f"{what} {theirs[what]} (rank 0: {versions[what]})" for what in theirs if theirs[what] != versions[what]
             ]
             if other and self.main:
                 say(f"rank {rank} has {', '.join(other)}: hashes need not agree with those of other runs")
 
-    def _texts(self, facts):
+    def texts(self, facts):
+        """[the facts of each rank], each what JSON can hold; every rank calls this."""
         return [
             json.loads(text.tobytes())
             for text in self._comm.allgather(np.frombuffer(json.dumps(facts).encode(), np.uint8))

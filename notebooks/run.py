@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from signal import SIGINT
 from tempfile import TemporaryDirectory
 
 from dsgd.command import run_command, say
@@ -67,10 +68,21 @@ def execute(path, full=False):
             on_cell_execute=lambda cell, cell_index: begun.append(cell.id),
         )
         try:
-            asyncio.run(client.async_execute(env=environment()))
+            asyncio.run(run_cells(client))
         except (CellControlSignal, DeadKernelError) as error:
             raise CellFailed(f"{path.name}, cell {begun[-1]}: {COLOUR.sub('', str(error)).strip()}") from None
     return notebook
+
+
+async def run_cells(client):
+    """Run a NotebookClient's cells; Ctrl-C ends the kernel and is a KeyboardInterrupt, not a kernel that died."""
+    client.on_notebook_start = lambda notebook: asyncio.get_running_loop().remove_signal_handler(SIGINT)
+    try:
+        await client.async_execute(env=environment())
+    except Exception:  # whatever nbclient makes of a cell that is cancelled
+        if asyncio.current_task().cancelling():
+            raise asyncio.CancelledError from None
+        raise
 
 
 def environment():

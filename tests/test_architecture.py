@@ -40,7 +40,7 @@ MAY_NOT_IMPORT = {
 IMPORTED_ONLY_BY = {
     "dsgd.simulator": "dsgd.simulator dsgd.runner dsgd.chaos",
     "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare dsgd.launch dsgd.doctor",
-    "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare",
+    "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare dsgd.report",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",
     "cupy": "dsgd.arrays dsgd.device",

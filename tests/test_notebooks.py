@@ -131,7 +131,7 @@ class Interrupted(dsgd.Quadratic):
 def test_an_interrupted_run_leaves_nothing_broken():
     """The next cell trains as one of a fresh kernel does: same bits, messages and virtual seconds."""
     flags = dict(simulate=4, steps=20, algorithm="parameter-server:consistency=asp", optimizer="sgd", lr=0.1)
-    fresh, threads = dsgd.run(**flags, objective=dsgd.Quadratic()), threadpool_info()
+    threads, fresh = threadpool_info(), dsgd.run(**flags, objective=dsgd.Quadratic())
     with pytest.raises(KeyboardInterrupt):
         dsgd.run(**flags, objective=Interrupted())
     again = dsgd.run(**flags, objective=dsgd.Quadratic())

@@ -1,0 +1,180 @@
+"""The report: one page that is whole, holds every run, loads nothing, and believes nothing that a file says."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+import dsgd
+from dsgd.page import VOID, Html, document, tag
+from dsgd.plots import convergence, volume
+from dsgd.plots.runs import read_run
+from dsgd.report import PICTURES, embed, main, page
+
+SMALL = dict(data="blobs:samples=100", hidden="8", batch_size=16, steps=4, no_plot=True)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """(folder, {name: Result}) of three runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    flags = {
+        "ring": dict(simulate=3, reduction="ring", trace=True),
+        "asp": dict(simulate=3, algorithm="parameter-server:consistency=asp", log_every=2),
+        "alone": dict(algorithm="sgd", seed=5),
+    }
+    return folder, {name: dsgd.run(**SMALL, **given, output=str(folder / name)) for name, given in flags.items()}
+
+
+@pytest.fixture(scope="module")
+def whole(runs):
+    """The page of all three."""
+    text, problems = page([runs[0] / name for name in runs[1]])
+    assert not problems
+    return text
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """With one picture, whose numbers come from the summary."""
+    monkeypatch.setattr("dsgd.report.PICTURES", [picture for picture in PICTURES if picture.title == "Volume"])
+
+
+class Page(HTMLParser):
+    """What a page holds: its elements, which must be closed in order, its text, and what its attributes say."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text, self.values = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, name, attributes):
+        self.tags.append(name)
+        self.values += attributes
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_holds_every_run_and_its_numbers(runs, whole):
+    found, results = Page(whole), runs[1]
+    words = "".join(found.text)
+    assert found.tags.count("details") == len(results)
+    for name, result in results.items():
+        row = re.search(f'<td class="text">{name}</td>.*?</tr>', whole, re.DOTALL)[0]
+        for key in ("steps", "messages_sent"):
+            assert f">{result.summary[key]}</td>" in row
+        assert result.summary["params_sha256"][:16] in row and f"{result.summary['test_loss']:.4g}" in row
+    titles = ["Runs", "Where they differ", "Convergence", "Volume", "Gradients", "Staleness", "Timeline of ring"]
+    assert [words.find(title) for title in titles] == sorted(words.find(title) for title in titles)
+    assert "Messages of step 2 of ring" in words and "Timeline of asp" not in words
+    assert found.tags.count("img") == 6  # four of all runs, two of the trace
+
+
+def test_the_page_loads_nothing(whole):
+    found = Page(whole)
+    assert not {"script", "link", "iframe"} & set(found.tags)
+    sources = [value for key, value in found.values if key in ("src", "href")]
+    assert sources and all(source.startswith("data:image/") for source in sources)
+    assert "http" not in "".join(found.text) and "url(" not in "".join(found.text)
+
+
+def test_what_differs_is_shown_and_nothing_else(whole, runs, quick):
+    table = re.search("Where they differ.*?</table>", whole, re.DOTALL)[0]
+    differ = {"seed", "algorithm", "reduction", "simulate", "trace", "log-every", "data digest"}
+    assert set(re.findall('<tr><td class="text">([^<]+)', table)) == differ
+    assert "Where they differ" not in page([runs[0] / "asp"])[0]
+
+
+def test_the_pictures_are_those_of_the_modules_to_the_bit(runs, whole):
+    found = {name: read_run(runs[0] / name) for name in runs[1]}
+    assert embed(convergence.figure_of(found), "Convergence") in whole
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_hides_no_other(runs, tmp_path, monkeypatch, capsys, quick):
+    folder, _ = runs
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "metrics.jsonl").write_text("{}\n{}\n")
+    assert main(["nowhere", "half", str(folder / "alone")]) == 2
+    said, text = capsys.readouterr().err, (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in ("nowhere: there is no such folder", "half"):
+        assert name in said and name in text
+    assert "Volume" in text and Page(text)
+    assert main(["half", "--output", "none.html"]) == 65 and not (tmp_path / "none.html").exists()
+
+
+def test_a_picture_that_has_no_data_hides_no_other(runs, tmp_path, quick):
+    folder, _ = runs
+    copy(folder / "ring", tmp_path / "cut", trace="{")
+    text, problems = page([tmp_path / "cut"])
+    assert "trace.json: is damaged" in str(problems[0]) and "trace.json: is damaged" in text and "Volume" in text
+
+
+def test_warnings_come_before_the_numbers(runs, tmp_path, quick):
+    folder, results = runs
+    summary = {"ended_by": "divergence", "samples_lost": 12, "workers_lost": [1]}
+    copy(folder / "asp", tmp_path / "bad", summary=json.dumps(results["asp"].summary | summary))
+    copy(folder / "asp", tmp_path / "open", summary=None)
+    exploded = {"step": 3, "verdict": "exploding", "gradient_rms": None, "gradient_norm": None}
+    with open(tmp_path / "open" / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(exploded) + "\n")
+    text, _ = page([tmp_path / "bad", tmp_path / "open"])
+    warnings = re.search("Warnings.*?</section>", text, re.DOTALL)[0]
+    for said in (
+        "bad: was ended by a divergence after 4 steps",
+        "bad: 12 samples were applied, lost in a crash, and used again",
+        "bad: workers were lost: [1]",
+        "open: is not over, or was broken off",
+        "open: step 3: exploding gradients",
+    ):
+        assert said in warnings
+    assert text.index("Warnings") < text.index("<table")
+
+
+HOSTILE = """<script>alert('x')</script><img src=x onerror="y">&amp;"""
+
+
+def test_what_files_say_is_text_and_no_html(runs, tmp_path, quick):
+    folder, results = runs
+    config = json.loads((folder / "alone" / "config.json").read_text()) | {"algorithm": HOSTILE, "data": HOSTILE}
+    summary = results["alone"].summary | {"params_sha256": HOSTILE, "steps": HOSTILE, "test_loss": HOSTILE}
+    manifest = json.loads((folder / "alone" / "manifest.json").read_text()) | {"numpy": HOSTILE}
+    place = tmp_path / "<b>bold&lt;"
+    copy(folder / "alone", place, config=json.dumps(config), summary=json.dumps(summary), manifest=json.dumps(manifest))
+    text, problems = page([place, tmp_path / '"><i>'])
+    assert [problem.code for problem in problems] == [2, 65]  # no such folder; no volume that could be drawn
+    found = Page(text)
+    assert not {"script", "b", "i"} & set(found.tags) and "onerror" not in dict(found.values)
+    assert HOSTILE in "".join(found.text) and "<b>bold&lt;" in "".join(found.text)
+
+
+def test_an_element_escapes_all_but_html():
+    assert tag("p", "<", Html("<br>"), title='"', class_="a").strip() == '<p title="&quot;" class="a">&lt;<br></p>'
+    assert document("a & b").startswith("<!DOCTYPE html>\n<html") and "<title>a &amp; b</title>" in document("a & b")
+
+
+def test_a_picture_of_many_shapes_is_a_png(runs, monkeypatch):
+    folder, _ = runs
+    figure = volume.figure({"asp": volume.read(folder / "asp")})
+    monkeypatch.setattr("dsgd.report.VECTOR", 1000)
+    data = re.search('data:image/png;base64,([^"]*)', embed(figure, "a picture"))[1]
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+
+
+def copy(folder, to, **changed):
+    """A copy of a run's folder in which some files, named without their ends, are others; None for none."""
+    to.mkdir()
+    for path in folder.iterdir():
+        text = changed.get(path.stem, path.read_bytes())
+        if text is not None:
+            (to / path.name).write_bytes(text if isinstance(text, bytes) else text.encode())

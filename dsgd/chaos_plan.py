@@ -67,7 +67,7 @@ class Case(NamedTuple):
 
     @property
     def synchronous(self):
-        name, options = parse(self.config["algorithm"], ALGORITHMS, "algorithm", schema=lambda part: part.run)
+        name, options = parse(self.config["algorithm"], ALGORITHMS, "--algorithm", schema=lambda part: part.run)
         return ALGORITHMS[name].synchronous(**options)
 
     @property

@@ -58,7 +58,7 @@ def check_processes(config, roles, faults, backend):
 
 def check_optimizer(config, model, roles):
     """Refuse an optimizer of whole layers where each server updates its part of one push.   model: of the server, or None"""
-    layerwise = OPTIMIZERS[parse(config.optimizer, OPTIMIZERS, "optimizer")[0]].layerwise
+    layerwise = OPTIMIZERS[parse(config.optimizer, OPTIMIZERS, "--optimizer")[0]].layerwise
     alone = model and not model.averages and roles.owners_step
     if alone and len(roles.owners) > 1 and layerwise:
         raise UsageError(

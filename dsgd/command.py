@@ -26,9 +26,15 @@ def nobody_listens():
 
 
 def run_command(main, interrupted="interrupted"):
-    """The exit code of main(arguments); an error that a user can meet is one line.   interrupted: what Ctrl-C means"""
-    from dsgd.errors import DsgdError  # not before MPI, under a launcher: see mpi/launch.py
+    """The exit code of main(arguments); an error that a user can meet is one line.   interrupted: what Ctrl-C means
 
+    main is the work of one process: under a launcher rank 0 does it, and the others are done.
+    """
+    from dsgd.errors import DsgdError  # not before MPI, under a launcher: see mpi/launch.py
+    from dsgd.mpi.launch import launched
+
+    if launched()[1]:
+        return 0
     steady_streams()
     try:
         code = main(sys.argv[1:])

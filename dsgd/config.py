@@ -133,14 +133,14 @@ class Config:
             ("device", ("cpu", "gpu")),
         ):
             choose(name.replace("_", "-"), getattr(self, name), dict.fromkeys(table))
-        parse(self.partition, PARTITIONS, "partition")
-        if not 0 < parse(self.init, INITS, "init")[1]["gain"] < float("inf"):
+        parse(self.partition, PARTITIONS, "--partition")
+        if not 0 < parse(self.init, INITS, "--init")[1]["gain"] < float("inf"):
             raise UsageError(f"--init {self.init}: the gain must be a positive number")
         make_schedule(self.schedule, lr=1.0, steps=1)
         read_faults(self.faults)
         make_controller(self.controller)
         parse_compute(self.compute)
-        parse(self.network, NETWORKS, "network")
+        parse(self.network, NETWORKS, "--network")
         self._check_combinations()
 
     def _check_numbers(self):
@@ -156,8 +156,8 @@ class Config:
             raise UsageError(f"--dropout {self.dropout} is not a probability in [0, 1)")
 
     def _check_combinations(self):
-        build(self.optimizer, OPTIMIZERS, "optimizer")
-        name, options = parse(self.optimizer, OPTIMIZERS, "optimizer")
+        build(self.optimizer, OPTIMIZERS, "--optimizer")
+        name, options = parse(self.optimizer, OPTIMIZERS, "--optimizer")
         if self.l2 and options.get("weight_decay") and not OPTIMIZERS[name].decoupled:
             raise UsageError(
                 f"--l2 and weight_decay of {name} are the same penalty, given in two places; keep one of them"
@@ -211,7 +211,7 @@ class Config:
         if "consistency" not in options:
             raise UsageError(f"--controller: {name} has no settings that change; it is for parameter-server")
         why = setting and unsettable(
-            setting, options["bound"], parse(self.partition, PARTITIONS, "partition")[0] in WHOLE
+            setting, options["bound"], parse(self.partition, PARTITIONS, "--partition")[0] in WHOLE
         )
         if why:
             raise UsageError(f"--controller {self.controller}: {why}")
@@ -228,7 +228,7 @@ class Config:
 
     def parse_algorithm(self):
         """(name, options) of --algorithm."""
-        return parse(self.algorithm, ALGORITHMS, "algorithm", schema=lambda algorithm: algorithm.run)
+        return parse(self.algorithm, ALGORITHMS, "--algorithm", schema=lambda algorithm: algorithm.run)
 
     def settle(self, size):
         """This configuration with the choices that depend on others made.   size: ranks

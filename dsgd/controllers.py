@@ -111,5 +111,5 @@ def make_controller(spec):
     """
     if not spec:
         return None
-    name, options = parse(spec, CONTROLLERS, "controller", schema=lambda part: part.make)
+    name, options = parse(spec, CONTROLLERS, "--controller", schema=lambda part: part.make)
     return CONTROLLERS[name].sets, CONTROLLERS[name].make(**options)

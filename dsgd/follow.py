@@ -96,7 +96,7 @@ def compare(head, here, name):
 
 def order_of(algorithm):
     """(name, options) of an algorithm, as far as the order of its pushes depends on them."""
-    name, values = parse(algorithm, ALGORITHMS, "algorithm", schema=lambda part: part.run)
+    name, values = parse(algorithm, ALGORITHMS, "--algorithm", schema=lambda part: part.run)
     return name, {key: value for key, value in values.items() if key not in FREE}
 
 

@@ -62,7 +62,7 @@ def initial(net, scheme, seed, dtype):
 
     scheme: a key of INITS, with its options.
     """
-    name, options = parse(scheme, INITS, "init")
+    name, options = parse(scheme, INITS, "--init")
     layout = net.layout()
     x = np.zeros(layout.size, dtype)
     for l, W in enumerate(list(layout.views(x).values())[::2]):

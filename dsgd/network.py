@@ -142,7 +142,7 @@ def read_network(spec, seed=0):
     Raises:
         UsageError, DataError: an unknown name or key, or a value that cannot be.
     """
-    name, values = parse(spec, NETWORKS, "network")
+    name, values = parse(spec, NETWORKS, "--network")
     try:
         return NETWORKS[name](**values)._replace(seed=seed)
     except ValueError as error:

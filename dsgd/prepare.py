@@ -129,7 +129,7 @@ def describe(config, controller, ranks, data, steps):
 
 def clock_files(config):
     """{"clock files": {file: sha256}} of the files that the virtual clock follows; {} where it follows none."""
-    given = parse_compute(config.compute)[1] | parse(config.network, NETWORKS, "network")[1]
+    given = parse_compute(config.compute)[1] | parse(config.network, NETWORKS, "--network")[1]
     files = [given[option] for option in ("file", "path") if option in given]
     digests = {file: digest(np.frombuffer(Path(file).read_bytes(), np.uint8)) for file in files}
     return {"clock files": digests} if files else {}

@@ -71,7 +71,7 @@ class Rank:
     def _make_update(self, norms, all_norms=None):
         """An Update as the configuration says."""
         config = self.job.config
-        optimizer = build(config.optimizer, OPTIMIZERS, "optimizer")
+        optimizer = build(config.optimizer, OPTIMIZERS, "--optimizer")
         return Update(optimizer, norms, config.clip_norm, config.l1, config.l2, all_norms)
 
     def share_of(self, x):

@@ -211,7 +211,7 @@ def make_sampler(spec, *, labels, n, batch, seed, workers):
     Raises:
         UsageError: an unknown name or option, or steps without a sample.
     """
-    name, options = parse(spec, PARTITIONS, "partition")
+    name, options = parse(spec, PARTITIONS, "--partition")
     shards = PARTITIONS[name](labels, n, workers, seed, **options)
     if shards is None:
         return WHOLE[name](n=n, batch=batch, seed=seed, workers=workers)

@@ -211,12 +211,12 @@ def make_schedule(spec, *, lr, steps, warmup=0):
     >>> [round(eta(t), 4) for t in (0, 4, 9, 10, 60)]
     [0.01, 0.05, 0.1, 0.1, 0.05]
     """
-    name, options = parse(spec, SCHEDULES, "schedule")
+    name, options = parse(spec, SCHEDULES, "--schedule")
     lr = float(lr)
     return Schedule(SCHEDULES[name](lr, max(1, steps - warmup), **options), lr, warmup)
 
 
 def spans_run(spec):
     """Whether η_t depends on the number of steps, so that a run resumed with other steps would not be the same run."""
-    _, options = parse(spec, SCHEDULES, "schedule")
+    _, options = parse(spec, SCHEDULES, "--schedule")
     return 0 in (options.get("T_max"), options.get("total_iters"))

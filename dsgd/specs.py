@@ -58,13 +58,13 @@ def parse(spec, table, what="name", schema=lambda part: part):
     Args:
         spec: "name" or "name:key=value,...".
         table: {name: part}.
-        what: what the names stand for, for the error message.
+        what: what the names stand for, for the error message: a flag, or a noun.
         schema: part -> the function whose keyword-only parameters are the options.
     Raises:
         UsageError: unknown name or option, or a value of the wrong type.
     """
     name, _, rest = spec.partition(":")
-    known = options(schema(choose(what, name, table)))
+    known = options(schema(choose(what.removeprefix("--"), name, table)))
     values, given = {key: parameter.default for key, parameter in known.items()}, set()
     for item in filter(None, rest.split(",")):
         key, equals, text = item.partition("=")
@@ -79,9 +79,8 @@ def parse(spec, table, what="name", schema=lambda part: part):
         given.add(key)
         kind = known[key].annotation
         values[key] = convert(f"{what} {name}:{key}", text, kind if kind is not known[key].empty else str)
-    for key, value in values.items():
-        if value is None:
-            raise UsageError(f"{what} {name}: {key}= has to be given")
+    if missing := [f"{key}=" for key, value in values.items() if value is None]:
+        raise UsageError(f"{what} {name}: {' and '.join(missing)} {'have' if missing[1:] else 'has'} to be given")
     return name, {key: None if value is ... else value for key, value in values.items()}
 
 

@@ -97,7 +97,7 @@ def parse_compute(spec):
     Raises:
         UsageError: an unknown name or option, or a value that cannot be.
     """
-    name, values = parse(spec, COMPUTE, "compute", schema=schema)
+    name, values = parse(spec, COMPUTE, "--compute", schema=schema)
     for key, value in values.items():
         if key in ABOVE and not ABOVE[key] < value < float("inf"):
             raise UsageError(f"--compute {spec}: {key}={value} must be above {ABOVE[key]}, and finite")

@@ -39,7 +39,7 @@ MAY_NOT_IMPORT = {
 }
 IMPORTED_ONLY_BY = {
     "dsgd.simulator": "dsgd.simulator dsgd.runner dsgd.chaos",
-    "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare dsgd.launch dsgd.doctor",
+    "dsgd.mpi": "dsgd.mpi dsgd.command dsgd.runner dsgd.train dsgd.compare dsgd.launch dsgd.doctor",
     "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare dsgd.report dsgd.tensorboard",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",

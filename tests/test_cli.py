@@ -72,8 +72,11 @@ BAD = {  # flags: a part of what is said
     ("--dtype", "float16"): "unknown dtype 'float16'",
     ("--optimizer", "adan"): "did you mean 'adam'?",
     ("--optimizer", "sgd:momentum=1.5"): "momentum=1.5 is not in [0, 1)",
-    ("--optimizer", "sgd:momentum=much"): "is not a number",
+    ("--optimizer", "sgd:momentum=much"): "--optimizer sgd:momentum=much is not a number",
     ("--optimizer", "adam:eps=0"): "eps=0.0 is not a positive number",
+    ("--compute", "lognormal"): "--compute lognormal: mean= and sigma= have to be given",
+    ("--compute", "lognormal:mean=1"): "--compute lognormal: sigma= has to be given",
+    ("--algorithm", "overlapped:bucket=abc"): "--algorithm overlapped:bucket=abc is not a whole number",
     ("--algorithm", "data-paralel"): "did you mean 'data-parallel'?",
     ("--algorithm", "sgd", "--simulate", "3"): "sgd is centralised training, on 1 rank and not 3",
     ("--algorithm", "parameter-server"): "leave no worker: start at least 2 ranks",
@@ -372,6 +375,22 @@ def test_a_reader_that_has_gone_is_no_traceback(tmp_path):
 def test_quiet_prints_the_last_line_only(command):
     code, out, err = command(*TINY, "--no-plot", "--quiet")
     assert (code, err, out.count("\n")) == (0, "", 1) and out.startswith("test accuracy ")
+
+
+OF_ONE_PROCESS = """
+import importlib, sys
+from dsgd.command import run_command
+for module, *words in ["diff", "a", "b"], ["predict", "a", "digits"], ["report", "a"], ["plots.timeline", "a"]:
+    sys.argv = [module, *words]
+    sys.stdout.write(f"{module} {run_command(importlib.import_module('dsgd.' + module).main)}\\n")
+"""
+
+
+def test_under_mpirun_what_one_process_can_do_is_done_once(tmp_path):
+    ended = mpirun(2, "-c", OF_ONE_PROCESS, cwd=tmp_path)
+    modules = ["diff", "plots.timeline", "predict", "report"]
+    assert sorted(ended.out.splitlines()) == [f"{module} {code}" for module in modules for code in (0, 2)], ended
+    assert len(ended.lines) == len(modules), ended
 
 
 def test_both_worlds_print_the_same_hash(command, tmp_path):

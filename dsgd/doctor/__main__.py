@@ -60,15 +60,14 @@ def mpi_main():
 
 def entry():
     """Under a launcher MPI comes first, unless its ranks could not find each other: then rank 0 says why, without MPI."""
-    size, rank = launched()
-    if not size:
+    if not launched()[0]:
         return run_command(main)
     from dsgd.doctor.mpi import family, library, started_by
 
     found, _ = library()
     if found and started_by() in (None, family(found[0])):
         return guard(mpi_main)
-    code = run_command(main) if rank == 0 else 0
+    code = run_command(main)
     return code if found else guard(mpi_main)  # which ends the job, on whichever ranks MPI cannot be loaded
 
 

@@ -35,6 +35,7 @@ class Run(NamedTuple):
     step: int
     x: np.ndarray  # of its last checkpoint
     log: tuple | None  # (header, entries) up to that checkpoint; None without one
+    data: str  # digest of its data
 
     @property
     def sha(self):
@@ -69,7 +70,7 @@ def read_run(folder):
                 Path(folder) / ORDER, f"has {len(entries)} entries, and the checkpoint is of {manifest['order']}"
             )
         log = head, entries[: manifest["order"]]
-    return Run(str(folder), config, manifest["ranks"], manifest["step"], arrays["x"], log)
+    return Run(str(folder), config, manifest["ranks"], manifest["step"], arrays["x"], log, manifest["data"])
 
 
 class Watched(Rank):

@@ -32,9 +32,9 @@ def study(folder):
         UsageError, DataError, CheckpointError: there is no run, it is damaged, or its data are gone or have changed.
     """
     run = read_run(folder)
-    objective, _ = network(run.config)
-    if objective.layout.size != run.x.size:
-        raise UsageError(f"{folder}: {run.config.data} makes a network of another size now; train again")
+    objective, data = network(run.config)
+    if data != run.data:
+        raise UsageError(f"{folder}: {run.config.data} holds other data now; bring the old back, or train again")
     return Study(run.name, run.config, objective, run.x, run.ranks)
 
 

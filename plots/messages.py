@@ -11,11 +11,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
 from dsgd.plots.command import draw_runs
-from dsgd.plots.steps import read_steps
+from dsgd.plots.steps import TREES, read_steps
 from dsgd.plots.style import COLOURS, STYLE
 from dsgd.plots.timeline import read
 
-KINDS = {"compute": COLOURS[0], "wait": "#dddddd", "collective": COLOURS[3]}
+KINDS = {"compute": COLOURS[0], "wait": "#dddddd", "collective": "#efd6e4"}  # pale: arrows end on it
 MICRO = 1e-6
 SIZE = EngFormatter("B", places=1)
 
@@ -42,13 +42,18 @@ def figure_of(runs, step=1, stop=None):
         panels = result.subplots(1, len(parts), squeeze=False, width_ratios=lanes)[0]
         for axes, (label, part) in zip(panels, parts.items()):
             _draw(axes, part)
-            data = sum(arrow.nbytes for arrow in part.arrows)
-            title = f"{label}\n" if label else ""
-            axes.set_title(f"{title}{len(part.arrows)} messages, {SIZE(data)}", fontsize=10, loc="left")
+            axes.set_title("\n".join(filter(None, [label, _say(part)])), fontsize=10, loc="left")
         which = f"step {step}" if stop in (None, step) else f"steps {step} to {stop}"
         panels[0].set_ylabel(f"time since {which} began")
-        result.legend(handles=_handles(parts.values()), loc="outside lower center", ncols=3)
+        result.legend(handles=_handles(parts.values()), loc="outside lower center", ncols=4)
         return result
+
+
+def _say(part):
+    """What was sent; the collectives that are no trees are named, since their messages are not drawn."""
+    names = [bar.name for bar in part.bars if bar.name and bar.name not in TREES]
+    drawn = f"{len(part.arrows)} messages, {SIZE(sum(arrow.nbytes for arrow in part.arrows))}"
+    return ", ".join([drawn] * bool(part.arrows or not names) + list(dict.fromkeys(names)))
 
 
 def _deepest(part):
@@ -63,10 +68,8 @@ def _draw(axes, part):
     for x in place.values():
         axes.axvline(x, color="0.6", lw=1, zorder=1)
     for bar in part.bars:
-        width, line = (0.16, "none") if bar.kind != "collective" else (0.08, "none")
         top, bottom = ((time - part.start) * MICRO for time in (bar.start, bar.stop))
-        x = place[bar.rank] - width / 2
-        axes.broken_barh([(x, width)], (top, bottom - top), color=KINDS[bar.kind], edgecolor=line, zorder=2)
+        axes.broken_barh([(place[bar.rank] - 0.08, 0.16)], (top, bottom - top), color=KINDS[bar.kind], lw=0, zorder=2)
     taken = []  # (receiver, side, time) of what is written
     for arrow in part.arrows:
         ends = [(place[arrow.sender], (arrow.sent - part.start) * MICRO)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dsgd.collectives import tree_steps
 from dsgd.errors import UsageError
 
-UP, DOWN = ("reduce", "allreduce", "iallreduce"), ("bcast", "allreduce", "iallreduce")  # collectives that are trees
+TREES = ("reduce", "bcast", "allreduce", "iallreduce")  # the collectives that are trees; rank 0 is their root
 
 
 class Arrow(NamedTuple):
@@ -81,12 +81,10 @@ def _slices(events):
             slices.append((event, now.get(event["tid"])))
         elif event["ph"] in "sf":  # it stands right behind its slice
             ends[event["id"]][event["ph"]] = slices[-1]
-    slices = [(event, begun.get(event["tid"]) if step is None else step) for event, step in slices]
+    slices = [(event, step or begun.get(event["tid"])) for event, step in slices]
     links = [(pair["s"], pair["f"]) for pair in ends.values() if len(pair) == 2]
-    return slices, [
-        ((send, got), from_ or to or begun.get(send["tid"], begun.get(got["tid"])))
-        for (send, from_), (got, to) in links
-    ]
+    steps = [mine or theirs or begun.get(send["tid"], begun.get(got["tid"])) for (send, mine), (got, theirs) in links]
+    return slices, [((send, got), step) for ((send, _), (got, _)), step in zip(links, steps)]
 
 
 def _arrow(send, receive):
@@ -109,9 +107,9 @@ def _trees(slices):
     for (_, kind, _), joined in calls.items():
         ranks = sorted(event["tid"] for event in joined)
         start, stop = max(event["ts"] for event in joined), max(event["ts"] + event["dur"] for event in joined)
-        rounds = (kind in UP) * _up(ranks) + (kind in DOWN) * [
-            [pair[::-1] for pair in turn] for turn in _up(ranks)[::-1]
-        ]
+        up = _up(ranks)
+        down = [[pair[::-1] for pair in turn] for turn in reversed(up)]
+        rounds = {"reduce": up, "bcast": down}.get(kind, up + down) if kind in TREES else []
         for i, turn in enumerate(rounds):
             sent, arrived = (start + (stop - start) * k / len(rounds) for k in (i, i + 1))
             yield from (Arrow(*pair, sent, arrived, joined[0]["args"]["bytes"], tree=True) for pair in turn)

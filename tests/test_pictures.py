@@ -45,6 +45,12 @@ def test_a_step_that_the_trace_does_not_hold_is_refused():
         messages.figure(events, step=5)
 
 
+def test_collectives_that_are_no_trees_are_named_and_their_messages_not_counted_as_none():
+    events = dsgd.run(**SMALL, simulate=4, algorithm="sharded-update").events
+    (axes,) = messages.figure(events, step=2).axes
+    assert axes.get_title(loc="left") == "reduce_scatter, allgather_in_place" and not read_steps(events, 2).arrows
+
+
 # --- the first layer, and what is misread
 
 
@@ -78,6 +84,18 @@ def test_features_that_are_no_image_are_refused():
     with pytest.raises(UsageError, match="12 features are no square image"):
         weights.figure(np.ones((12, 3)))
     assert len(weights.figure(np.ones((12, 3)), shape=(3, 4)).axes) > 3
+
+
+def test_data_that_have_changed_are_refused(tmp_path):
+    """A picture would show the old network's mistakes on samples it never met."""
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    file, run = tmp_path / "data.npz", tmp_path / "run"
+    np.savez(file, X=X, y=np.arange(40) % 2)
+    dsgd.run(data=str(file), steps=2, output=str(run), no_plot=True)
+    assert study(run).x.size
+    np.savez(file, X=X[::-1], y=np.arange(40) % 2)
+    with pytest.raises(UsageError, match="data.npz holds other data now"):
+        study(run)
 
 
 # --- who has which labels

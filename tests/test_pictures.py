@@ -39,6 +39,26 @@ def test_the_messages_of_a_collective_are_those_of_the_written_tree():
         assert up == set(range(1, size))  # each but the first hands its sum on, once
 
 
+def test_the_tree_of_five_workers_goes_up_and_down_round_by_round():
+    events = dsgd.run(**SMALL, simulate=5).events
+    found = read_steps(events, 3).arrows
+    up, down = [{(1, 0), (3, 2)}, {(2, 0)}, {(4, 0)}], [{(0, 4)}, {(0, 2)}, {(0, 1), (2, 3)}]
+    times = sorted({arrow.sent for arrow in found})
+    rounds = [{(arrow.sender, arrow.receiver) for arrow in found if arrow.sent == time} for time in times]
+    assert rounds == up + down
+    assert [arrow.arrived for arrow in found[:-2]] == pytest.approx([times[i] for i in (1, 1, 2, 3, 4, 5)])
+    sent = sum(arrow.nbytes for arrow in found) / 1000
+    assert messages.figure(events, step=3).axes[0].get_title(loc="left") == f"8 messages, {sent:.1f} kB"
+
+
+def test_a_message_belongs_to_the_step_of_its_sender():
+    """The first layers have begun the next step while the last ones wait for what comes of it."""
+    events = dsgd.run(**SMALL, simulate=2, algorithm="model-parallel").events
+    for step in range(1, 5):
+        sent = [(arrow.sender, arrow.receiver) for arrow in read_steps(events, step).arrows if not arrow.tree]
+        assert sent == [(0, 1), (1, 0)]  # activations, and what comes back
+
+
 def test_a_step_that_the_trace_does_not_hold_is_refused():
     events = dsgd.run(**SMALL, simulate=2).events
     with pytest.raises(UsageError, match="--step 5: the trace has gradients of the steps 1 to 4"):

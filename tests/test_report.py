@@ -9,8 +9,7 @@ import pytest
 
 import dsgd
 from dsgd.page import VOID, Html, document, tag
-from dsgd.plots import convergence, volume
-from dsgd.plots.runs import read_run
+from dsgd.plots import volume
 from dsgd.report import PICTURES, embed, main, page
 
 SMALL = dict(data="blobs:samples=100", hidden="8", batch_size=16, steps=4, no_plot=True)
@@ -96,8 +95,8 @@ def test_what_differs_is_shown_and_nothing_else(whole, runs, quick):
 
 
 def test_the_pictures_are_those_of_the_modules_to_the_bit(runs, whole):
-    found = {name: read_run(runs[0] / name) for name in runs[1]}
-    assert embed(convergence.figure_of(found), "Convergence") in whole
+    found = {name: volume.read(runs[0] / name) for name in runs[1]}
+    assert embed(volume.figure(found), "Volume") in whole
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_hides_no_other(runs, tmp_path, monkeypatch, capsys, quick):
@@ -125,7 +124,7 @@ def test_warnings_come_before_the_numbers(runs, tmp_path, quick):
     summary = {"ended_by": "divergence", "samples_lost": 12, "workers_lost": [1]}
     copy(folder / "asp", tmp_path / "bad", summary=json.dumps(results["asp"].summary | summary))
     copy(folder / "asp", tmp_path / "open", summary=None)
-    exploded = {"step": 3, "verdict": "exploding", "gradient_rms": None, "gradient_norm": None}
+    exploded = {"step": 7, "verdict": "exploding", "gradient_rms": None, "gradient_norm": None}
     with open(tmp_path / "open" / "metrics.jsonl", "a") as file:
         file.write(json.dumps(exploded) + "\n")
     text, _ = page([tmp_path / "bad", tmp_path / "open"])
@@ -135,10 +134,11 @@ def test_warnings_come_before_the_numbers(runs, tmp_path, quick):
         "bad: 12 samples were applied, lost in a crash, and used again",
         "bad: workers were lost: [1]",
         "open: is not over, or was broken off",
-        "open: step 3: exploding gradients",
+        "open: step 7: exploding gradients",
     ):
         assert said in warnings
     assert text.index("Warnings") < text.index("<table")
+    assert ">7</td>" in re.search('<td class="text">open</td>.*?</tr>', text, re.DOTALL)[0]  # its last record
 
 
 HOSTILE = """<script>alert('x')</script><img src=x onerror="y">&amp;"""

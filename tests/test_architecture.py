@@ -40,12 +40,13 @@ MAY_NOT_IMPORT = {
 IMPORTED_ONLY_BY = {
     "dsgd.simulator": "dsgd.simulator dsgd.runner dsgd.chaos",
     "dsgd.mpi": "dsgd.mpi dsgd.runner dsgd.train dsgd.compare dsgd.launch dsgd.doctor",
-    "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare dsgd.report",
+    "dsgd.plots": "dsgd.plots dsgd.runner dsgd.compare dsgd.report dsgd.tensorboard",
     "greenlet": "dsgd.simulator",
     "mpi4py": "dsgd.mpi",
     "cupy": "dsgd.arrays dsgd.device",
     "mlxtend": "dsgd.data.named",
     "sklearn": "dsgd.sklearn",
+    "tensorboardX": "dsgd.tensorboard",
 }
 BEFORE_MPI = (
     *("dsgd", "dsgd.train", "dsgd.doctor", "dsgd.doctor.__main__", "dsgd.command"),

@@ -115,7 +115,9 @@ def test_a_rank_without_mpi_ends_the_job(bad, tmp_path):
     began = time.monotonic()
     commands = [TRAIN + TINY] * 3
     commands[bad] = train(tmp_path, *TINY, poison="mpi4py")
-    ended = each(*commands, cwd=tmp_path)
+    tries = (each(*commands, cwd=tmp_path) for _ in range(3))
+    # On a very busy machine MPICH's mpirun itself may die: of SIGPIPE, if the rank ends while others are being started.
+    ended = next(ended for ended in tries if ended.code != -signal.SIGPIPE)
     assert time.monotonic() - began < 10
     assert ended.code != 0
     assert len(ended.lines) == 1 and "Traceback" not in ended.err, ended

@@ -39,7 +39,7 @@ class Html(str):
 
 def tag(name, /, *inside, **attributes):
     """The element `name`, as Html; what is inside is escaped unless it is Html.   attributes: class_ stands for class"""
-    given = "".join(f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items())
+    given = "".join(f' {key.rstrip("_")}="{_text(value)}"' for key, value in attributes.items())
     if name in VOID:
         return Html(f"<{name}{given}>")
     line = "" if name in INLINE else "\n"
@@ -47,7 +47,12 @@ def tag(name, /, *inside, **attributes):
 
 
 def _escape(part):
-    return part if isinstance(part, Html) else html.escape(str(part))
+    return part if isinstance(part, Html) else _text(part)
+
+
+def _text(value):
+    """What stands for a value in HTML; bytes of a path that are no text become question marks."""
+    return html.escape(str(value).encode(errors="replace").decode())
 
 
 def table(head, rows, **attributes):

@@ -7,6 +7,7 @@ have the data for.  A folder that cannot be read is named on the page and on std
 import base64
 import io
 import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from matplotlib.ticker import EngFormatter
 import dsgd
 from dsgd.arguments import Parser
 from dsgd.command import run_command, say
-from dsgd.errors import DataError, UsageError
+from dsgd.errors import DataError, DsgdError, UsageError
 from dsgd.page import bullets, document, table, tag
 from dsgd.plots import convergence, gradients, messages, staleness, timeline, volume
 from dsgd.plots.runs import read_all, read_run
@@ -30,6 +31,7 @@ NOT_FINITE = "step {step}: {verdict} gradients, which are no longer finite; a sm
 RANKS = 16  # whose messages can be told apart
 FACTS = ("data digest", "dsgd", "python", "numpy", "blas", "machine")  # of the manifest, that results may depend on
 OWN = ("output", "resume", "quiet", "no_plot")  # flags that say nothing about a run
+DAMAGE = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError)  # what values of another kind come to
 
 
 class Picture(NamedTuple):
@@ -61,12 +63,13 @@ def page(folders):
         return None, problems
     shown = [part for picture in PICTURES for part in _draw(picture, runs, problems)]
     traced = [part for label, run in runs.items() for part in _trace(label, run, problems)]
-    warnings = [f"{error} (left out)" for error in problems]
-    warnings += [f"{label}: {text}" for label, run in runs.items() for text in warn(run)]
+    said = {label: _attempt(run.folder, problems, warn, run) or [] for label, run in runs.items()}
+    warned = [f"{error} (left out)" for error in problems]
+    warned += [f"{label}: {text}" for label, texts in said.items() for text in texts]
     title = f"{len(runs)} runs of dsgd" if len(runs) > 1 else f"A run of dsgd: {next(iter(runs))}"
     body = [tag("h1", title)]
-    if warnings:
-        body.append(tag("section", tag("strong", "Warnings"), bullets(warnings), class_="warnings"))
+    if warned:
+        body.append(tag("section", tag("strong", "Warnings"), bullets(warned), class_="warnings"))
     body += [tag("h2", "Runs"), table(*rows_of(runs)), *_differences(runs), *shown, *traced]
     body += [tag("h2", "Configurations"), *(_configuration(label, run) for label, run in runs.items())]
     footer = tag("footer", "Made by ", tag("code", "python -m dsgd.report"), f", dsgd {dsgd.__version__}.")
@@ -110,7 +113,7 @@ def _cell(write, value):
     """A value as the table has it; as it is if it is not of the kind that the column writes."""
     try:
         return "–" if value is None else write(value)
-    except (TypeError, ValueError):
+    except DAMAGE:
         return value
 
 
@@ -153,39 +156,53 @@ def _configuration(label, run):
 
 
 def _draw(picture, runs, problems):
-    """The section of a picture, of the runs that have the data for it."""
-    having = [run.folder for run in runs.values() if (run.folder / picture.needs).exists()]
+    """The section of a picture, of the runs that have the data for it.
+
+    Where they cannot be drawn together, each is drawn with those before it: that shows whose values are damaged.
+    """
+    having = {label: run.folder for label, run in runs.items() if (run.folder / picture.needs).exists()}
     if picture.read is gradients.read:
-        having = [run.folder for run in runs.values() if any(row.get("gradient_rms") for row in run.records)]
-    found, errors = read_all(having, sound(picture.read))
-    problems += errors
+        rows = {label: runs[label].records for label in having}
+        having = {label: having[label] for label in having if any(row.get("gradient_rms") for row in rows[label])}
+    found = {label: _attempt(folder, problems, picture.read, folder) for label, folder in having.items()}
+    found = {label: data for label, data in found.items() if data is not None}
     if not found:
         return []
-    return [tag("h2", picture.title), tag("p", picture.text), embed(picture.figure(found), picture.title)]
+    try:
+        image = _image(picture, found)
+    except DAMAGE:
+        image, kept = None, {}
+        for label, data in found.items():
+            drawn = _attempt(having[label], problems, _image, picture, kept | {label: data})
+            if drawn:
+                image, kept[label] = drawn, data
+    return [tag("h2", picture.title), tag("p", picture.text), image] if image else []
 
 
-def sound(read):
-    """read(folder), for which values of another kind than a run writes are damage, and hide no other run."""
+def _image(picture, found):
+    return embed(picture.figure(found), picture.title)
 
-    def checked(folder):
-        try:
-            return read(folder)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise DataError(folder, f"holds what no run writes ({error})", "leave it out, or start it anew") from None
 
-    return checked
+def _attempt(folder, problems, make, *given):
+    """make(*given); None, and one problem more, where the files of a run's folder hold what no run writes."""
+    try:
+        return make(*given)
+    except DsgdError as error:
+        problems.append(error)
+    except DAMAGE as error:
+        problems.append(DataError(folder, f"holds what no run writes ({error})", "leave it out, or start it anew"))
+    return None
 
 
 def _trace(label, run, problems):
-    """The sections of a run's trace: its timeline, and the messages of its second step, or of the only one."""
+    """The sections of a run's trace."""
     if not (run.folder / TRACE).exists():
         return []
-    found, errors = read_all([run.folder], timeline.read)
-    problems += errors
-    return [part for _, events in found.values() for part in _events(label, events)]
+    return _attempt(run.folder, problems, lambda: _events(label, timeline.read(run.folder)[1])) or []
 
 
 def _events(label, events):
+    """The timeline of a trace, and the messages of its second step, or of the only one."""
     title = f"Timeline of {label}"
     parts = [tag("h2", title), embed(timeline.figure(events), title)]
     parts.append(tag("div", tag("pre", "\n".join(timeline.table(events))), class_="wide"))
@@ -200,7 +217,8 @@ def _events(label, events):
 
 def embed(figure, title):
     """A figure within the page: as SVG, or as PNG where that would be large."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks: names are in the tables too
         data, kind = io.BytesIO(), "svg+xml"
         figure.savefig(data, format="svg", metadata={"Date": None})
         if data.tell() > VECTOR:

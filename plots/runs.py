@@ -96,6 +96,7 @@ def read_all(folders, read=read_run):
     """
     folders = list(dict.fromkeys(map(Path, folders)))
     names = [os.path.basename(os.path.abspath(folder)) for folder in folders]  # of "." too
+    names = [os.fsencode(name).decode(errors="replace") for name in names]  # fonts refuse bytes that are no text
     found, problems = {}, []
     for folder, name in zip(folders, names):
         try:

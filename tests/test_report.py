@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -9,7 +10,8 @@ import pytest
 
 import dsgd
 from dsgd.page import VOID, Html, document, tag
-from dsgd.plots import volume
+from dsgd.plots import convergence, volume
+from dsgd.plots.runs import read_all
 from dsgd.report import PICTURES, embed, main, page
 
 SMALL = dict(data="blobs:samples=100", hidden="8", batch_size=16, steps=4, no_plot=True)
@@ -117,6 +119,36 @@ def test_a_picture_that_has_no_data_hides_no_other(runs, tmp_path, quick):
     copy(folder / "ring", tmp_path / "cut", trace="{")
     text, problems = page([tmp_path / "cut"])
     assert "trace.json: is damaged" in str(problems[0]) and "trace.json: is damaged" in text and "Volume" in text
+
+
+def test_values_of_another_kind_hide_no_other_run(runs, tmp_path, monkeypatch):
+    """They are found only as a figure is drawn."""
+    monkeypatch.setattr("dsgd.report.PICTURES", PICTURES[:1])
+    good = [runs[0] / "alone", runs[0] / "asp"]
+    config = json.loads((runs[0] / "ring" / "config.json").read_text()) | {"seed": {}}
+    copy(runs[0] / "ring", tmp_path / "bad", trace=None, config=json.dumps(config))
+    text, problems = page([good[0], tmp_path / "bad", good[1]])
+    (said,) = map(str, problems)
+    assert said.startswith(f"{tmp_path / 'bad'}: holds what no run writes")
+    assert embed(convergence.figure_of(read_all(good)[0]), "Convergence") in text
+    assert "Convergence" not in page([tmp_path / "bad"])[0]
+
+
+def test_events_and_verdicts_of_another_kind_are_named(runs, tmp_path, quick):
+    trace = json.loads((runs[0] / "ring" / "trace.json").read_text())
+    next(event for event in trace["traceEvents"] if event.get("cat") == "compute")["args"] = "x"
+    record = {"step": 7, "verdict": "dull", "gradient_rms": [1.0], "gradient_norm": 1.0}
+    copy(runs[0] / "ring", tmp_path / "bad", trace=json.dumps(trace), metrics=json.dumps(record) + "\n")
+    text, problems = page([tmp_path / "bad"])
+    assert [problem.code for problem in problems] == [65, 65] and "Volume" in text and "Timeline" not in text
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is_one(runs, tmp_path, quick):
+    place = tmp_path / os.fsdecode(b"bad\xffname")
+    copy(runs[0] / "asp", place, summary=None)
+    copy(runs[0] / "asp", place / "inner")
+    text, problems = page([place, place / "inner"])
+    assert not problems and "bad\ufffdname" in text and "bad?name" in text and text.encode()
 
 
 def test_warnings_come_before_the_numbers(runs, tmp_path, quick):

@@ -25,8 +25,10 @@ details { margin: 0.5rem 0; border: 1px solid var(--line); border-radius: 4px; p
 summary { cursor: pointer; font-weight: 600 } footer { margin-top: 2.5rem; color: #57606a; font-size: 0.875rem }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt } h2, h3 { break-after: avoid } figure, tr { break-inside: avoid }
-  .wide { overflow: visible } table { font-size: 7pt }
-  th, td { white-space: normal; padding: 2px 4px; overflow-wrap: anywhere } details::details-content { content-visibility: visible }
+  .wide { overflow: visible } table { font-size: 7pt } pre { white-space: pre-wrap }
+  th, td { padding: 2px 5px } .text { white-space: normal } .words td { overflow-wrap: anywhere }
+  @page { size: landscape; margin: 12mm } figure img { max-height: 16cm; width: auto }
+  details::details-content { content-visibility: visible }
 }
 """
 VOID = ("img", "meta")  # elements that have no end

@@ -1,6 +1,6 @@
 """What pictures do with folders that are missing, damaged or of a later version, and with places that cannot be written to.
 
-Every module of plots/ with a command line is found by itself: a new one is in the table at once.
+Every module of plots/ that uses `draw_runs` is found by itself: a new one is in the table at once.
 """
 
 import json

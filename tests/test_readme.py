@@ -82,6 +82,14 @@ def test_ci_runs_the_blocks_that_install():
     assert [line.split()[:2] for line in done.stdout.splitlines()].count(["make", "test"]) == 1
 
 
+WORDS = {"bash", "python", "text", "install", "cluster"}
+
+
+def test_every_block_has_a_word_that_says_who_runs_it():
+    """A mistyped one would never run."""
+    assert {block.word for page in PAGES for block in blocks(page)} == WORDS
+
+
 CLUSTER = {
     **{f"{page.name}:{block.line}": block.text for page in PAGES for block in blocks(page, "cluster")},
     **{path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("cluster/*"))},

@@ -9,10 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
+from dsgd.command import say
+from dsgd.errors import UsageError
 from dsgd.plots.bands import draw_band
 from dsgd.plots.command import draw_runs
 from dsgd.plots.runs import read_run
 from dsgd.plots.style import SCORES, STYLE, legend, look, points, save, score
+from dsgd.records import SUMMARY
 
 AXES = {
     "step": "step",
@@ -90,13 +93,34 @@ def with_bytes(run):
     return [row | {"bytes": sent * row["epoch"] / epochs} if "epoch" in row else row for row in run.records]
 
 
+def finished(runs):
+    """Those of {label: Run} that are over: what the others sent was not summed up.  They are named."""
+    done = {label: run for label, run in runs.items() if run.summary}
+    left = [
+        f"{run.folder} is not over: it has no {SUMMARY}, which counts the bytes"
+        for run in runs.values()
+        if not run.summary
+    ]
+    if not done:
+        raise UsageError("; ".join(left))
+    for problem in left:
+        say(f"{problem}; it is left out")
+    return done
+
+
 def draw(run, output):
     """Write the figure of one run's folder to `output`."""
     save(figure_of({run.name: read_run(run)}), output)
 
 
 def figure_of(runs, x=None):
-    """The figure of {label: plots.runs.Run}; those that differ in their seed alone are one line."""
+    """The figure of {label: plots.runs.Run}; those that differ in their seed alone are one line.
+
+    Raises:
+        UsageError: bytes of runs none of which is over.
+    """
+    if x == "bytes":
+        runs = finished(runs)
     alike = {}
     for label, run in runs.items():
         config = {key: value for key, value in run.config.items() if key not in IDLE}
@@ -107,17 +131,18 @@ def figure_of(runs, x=None):
         seeds = {run.config["seed"] for run in group.values()}
         if 1 < len(group) == len(seeds):
             first, *_, last = group
-            name = name_of(group[last], f"{first} to {last}")
+            name = name_of(group[last], f"{first} to {last}", runs)
             lines[f"{name}, {len(seeds)} seeds"] = [with_bytes(run) for run in group.values()]
         else:  # one; or the same run again, as resumed
-            lines |= {name_of(run, label): with_bytes(run) for label, run in group.items()}
+            lines |= {name_of(run, label, runs): with_bytes(run) for label, run in group.items()}
     return figure(lines, x)
 
 
-def name_of(run, label):
-    """The algorithm of a run, with its label if that says more."""
+def name_of(run, label, runs):
+    """The algorithm of a run, with its label if that says more, or if another of the runs has the same."""
     algorithm = run.config["algorithm"]
-    return algorithm if label.endswith(algorithm.partition(":")[0]) else f"{label}: {algorithm}"
+    alone = [other.config["algorithm"] for other in runs.values()].count(algorithm) == 1
+    return algorithm if alone and label.endswith(algorithm.partition(":")[0]) else f"{label}: {algorithm}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Speed-up and efficiency with more workers.   python -m dsgd.plots.speedup RUN... [--output FILE]
 
-    speed-up of p workers   S(p) = T(p) / T(p₀)        T: samples a second, p₀: the least number of workers of the line
+    speed-up of p workers   S(p) = R(p) / R(p₀)        R: samples a second, p₀: the least number of workers of the line
     efficiency              E(p) = S(p) p₀ / p          1 is ideal
 
 Strong scaling is one batch cut into more parts; weak scaling is a batch that grows with the workers.
-Runs of another task than the first one's are named and left out.
+A line needs two numbers of workers.  Runs of no line, and of another task than the first one's, are named and left out.
 """
 
 from statistics import median
@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
+from dsgd.command import say
 from dsgd.errors import UsageError
 from dsgd.plots.command import draw_runs
 from dsgd.plots.runs import read_run, read_summary
@@ -63,24 +64,25 @@ def _apart(counts):
 
 
 def lines_of(runs):
-    """{label: {workers: samples a second}} of {label: plots.runs.Run}; of several runs of one number, the median.
+    """({label: {workers: samples a second}}, [label of a run in no line]) of {label: plots.runs.Run}.
 
-    A line is an algorithm with its options; where that is not enough, its scaling is named too.
+    A line is an algorithm with its options, on one batch or on one batch for each worker; a run may be on both.  Of several
+    runs of one number of workers it has the median.  An algorithm that ran on one number alone has points and no line.
     """
-    found = {}
-    for run in runs.values():
-        workers, batch = run.summary["workers"], run.config["batch_size"]
-        found.setdefault(run.config["algorithm"], []).append((workers, batch, _rate(run)))
-    lines = {}
+    found, lines, used = {}, {}, set()
+    for label, run in runs.items():
+        found.setdefault(run.config["algorithm"], []).append((label, run.summary["workers"], run.config["batch_size"]))
     for algorithm, measured in found.items():
-        strong = len({batch for _, batch, _ in measured}) == 1
-        weak = not strong and len({batch / workers for workers, batch, _ in measured}) == 1
-        for batch in {None: 0} if strong or weak else sorted({batch for _, batch, _ in measured}):
-            part = [(p, rate) for p, b, rate in measured if batch in (None, b)]
-            kind = "weak scaling" if weak else f"batch of {batch or measured[0][1]}"
-            rates = {p: median(rate for q, rate in part if q == p) for p, _ in part}
-            lines[f"{algorithm}, {kind}"] = rates
-    return lines
+        groups = {}
+        for label, workers, batch in measured:
+            for kind in (f"batch of {batch}", f"weak scaling, {batch / workers:g} a worker"):
+                groups.setdefault(kind, {}).setdefault(workers, []).append(label)
+        alone = len({workers for _, workers, _ in measured}) == 1
+        for kind, line in groups.items():
+            if len(line) > 1 or alone and not kind.startswith("weak"):
+                lines[f"{algorithm}, {kind}"] = {p: median(map(_rate, map(runs.get, line[p]))) for p in line}
+                used.update(*line.values())
+    return lines, [label for label in runs if label not in used]
 
 
 def _rate(run):
@@ -110,7 +112,12 @@ def reader():
 
 def figure_of(runs):
     """The figure of {label: plots.runs.Run}."""
-    return figure(lines_of(runs))
+    lines, left = lines_of(runs)
+    for label in left:
+        say(
+            f"{label} is left out: no run of its algorithm on other workers has its batch, or its batch for each worker"
+        )
+    return figure(lines)
 
 
 if __name__ == "__main__":

@@ -114,15 +114,28 @@ def test_speed_up_and_efficiency_over_the_fewest_workers():
 
 def test_samples_a_second_are_of_the_virtual_clock_and_the_scaling_is_named(runs):
     strong = {name: runs[name] for name in ("workers-1", "workers-2", "workers-4", "server")}
-    lines = speedup.lines_of(strong)
+    lines, left = speedup.lines_of(strong)
+    assert not left
     assert list(lines) == ["dsgd, batch of 64", "parameter-server, batch of 64"]
     last = runs["workers-2"].records[-1]
     assert lines["dsgd, batch of 64"][2] == last["samples"] / last["virtual_time"]
     weak = {n: runs[f"workers-{n}"] for n in (1, 2, 4)}
     weak = {n: run._replace(config=run.config | {"batch_size": 64 * n}) for n, run in weak.items()}
-    assert list(speedup.lines_of(weak)) == ["dsgd, weak scaling"]
-    mixed = weak | {5: runs["workers-4"]}
-    assert list(speedup.lines_of(mixed)) == ["dsgd, batch of 64", "dsgd, batch of 128", "dsgd, batch of 256"]
+    assert list(speedup.lines_of(weak)[0]) == ["dsgd, weak scaling, 64 a worker"]
+    mixed, left = speedup.lines_of(weak | {5: runs["workers-4"]})  # one worker is the base of both
+    assert {line: sorted(mixed[line]) for line in mixed} == {
+        "dsgd, batch of 64": [1, 4],
+        "dsgd, weak scaling, 64 a worker": [1, 2, 4],
+    }
+    odd = runs["workers-4"]._replace(config=runs["workers-4"].config | {"batch_size": 100})
+    assert not left and speedup.lines_of(weak | {"odd": odd}) == (speedup.lines_of(weak)[0], ["odd"])
+
+
+def test_of_several_runs_of_one_number_the_median_counts(runs):
+    record = runs["workers-2"].records[-1]
+    repeated = {i: runs["workers-2"]._replace(records=[record | {"virtual_time": t}]) for i, t in enumerate((1, 2, 9))}
+    (line,) = speedup.lines_of(repeated)[0].values()
+    assert line == {2: record["samples"] / 2}
 
 
 def test_a_run_of_another_task_is_named_and_left_out(runs, tmp_path):
@@ -131,6 +144,26 @@ def test_a_run_of_another_task_is_named_and_left_out(runs, tmp_path):
     read(runs["workers-1"].folder)
     with pytest.raises(UsageError, match="blobs is left out: its data is 'blobs', that of the first run 'digits'"):
         read(tmp_path / "blobs")
+
+
+# --- convergence: no run hides another
+
+
+def test_runs_of_one_algorithm_in_folders_of_its_name_are_two_lines(runs):
+    one = runs["workers-2"]
+    pair = {f"{n}-dsgd": one._replace(config=one.config | {"lr": lr}) for n, lr in ((8, 0.1), (9, 0.001))}
+    drawn = convergence.figure_of(pair)
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert labels[:2] == ["8-dsgd: dsgd", "9-dsgd: dsgd"]
+
+
+def test_bytes_of_a_run_that_is_not_over_are_not_drawn(runs, capsys):
+    over, broken = runs["workers-2"], runs["workers-4"]._replace(summary=None)
+    drawn = convergence.figure_of({"over": over, "broken": broken}, x="bytes")
+    assert [text.get_text() for text in drawn.legends[0].get_texts()][0] == "over: dsgd"
+    assert "is not over: it has no summary.json" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="is not over"):
+        convergence.figure_of({"broken": broken}, x="bytes")
 
 
 # --- what is written

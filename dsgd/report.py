@@ -8,7 +8,6 @@ import base64
 import io
 import sys
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -20,6 +19,7 @@ from dsgd.command import run_command, say
 from dsgd.errors import DataError, DsgdError, UsageError
 from dsgd.page import bullets, document, table, tag
 from dsgd.plots import convergence, gradients, messages, staleness, timeline, volume
+from dsgd.plots.command import check_output
 from dsgd.plots.runs import read_all, read_run
 from dsgd.plots.style import STYLE
 from dsgd.records import ORDER, SUMMARY, TRACE, write_text
@@ -137,6 +137,8 @@ def _differences(runs):
     if len(runs) == 1:
         return []
     facts = {label: run.config | {key: run.manifest.get(key) for key in FACTS} for label, run in runs.items()}
+    for values in facts.values():
+        values["data digest"] = str(values["data digest"])[:16]  # as the table has those of parameters
     keys = [key for key in dict.fromkeys(key for values in facts.values() for key in values) if key not in OWN]
     rows = [[key.replace("_", "-"), *(_setting(values.get(key)) for values in facts.values())] for key in keys]
     rows = [row for row in rows if len(set(row[1:])) > 1]
@@ -234,12 +236,13 @@ def main(argv):
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument("--output", default="report.html", metavar="FILE", help="(default: report.html)")
     arguments = parser.parse_args(argv)
+    output = check_output(arguments.output, ".html", "a report")
     text, problems = page(arguments.runs)
     for problem in problems:
         say(str(problem))
     if text:
         try:
-            write_text(Path(arguments.output), text)
+            write_text(output, text)
         except OSError as error:
             raise UsageError(f"--output {arguments.output}: {error.strerror or error}") from None
         print(arguments.output)

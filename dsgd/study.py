@@ -1,6 +1,7 @@
 """What a run learned and from what, by its folder: its network, its data, its shards.  Pictures are made of it."""
 
 from copy import copy
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from dsgd.errors import UsageError
 from dsgd.metrics import ROWS, decide
 from dsgd.objectives import Supervised
 from dsgd.prepare import network
+from dsgd.records import CHECKPOINTS, holds_run
 from dsgd.rerun import read_run
 from dsgd.sampling import make_sampler
 
@@ -31,6 +33,8 @@ def study(folder):
     Raises:
         UsageError, DataError, CheckpointError: there is no run, it is damaged, or its data are gone or have changed.
     """
+    if not holds_run(Path(folder)):
+        raise UsageError(f"{folder} holds no trained network: it has no {CHECKPOINTS[0]}; train anew")
     run = read_run(folder)
     objective, data = network(run.config)
     if data != run.data:
@@ -68,11 +72,13 @@ def count_labels(found):
     """(workers, classes): how many samples of each class each worker computes on in the first epoch.
 
     Raises:
-        UsageError: a regression.
+        UsageError: a regression, or a run whose controller moved the parts.
     """
     config, labels = found.config, found.objective.labels
     if labels is None:
         raise UsageError(f"{found.folder}: {config.data} has no classes")
+    if config.controller:
+        raise UsageError(f"{found.folder}: --controller {config.controller} may have moved the workers' parts")
     name, options = config.parse_algorithm()
     workers = len(ALGORITHMS[name].roles(found.ranks, found.objective, **options).workers)
     sampler = make_sampler(
@@ -80,8 +86,9 @@ def count_labels(found):
     )
     counts = np.zeros((workers, found.objective.data.classes), int)
     for t in range(sampler.steps_per_epoch):
-        for worker in range(workers):
-            np.add.at(counts[worker], labels[sampler.part(t, worker).rows], 1)
+        for worker in range(workers):  # who holds a part of x alone computes on the whole batch
+            part = sampler.part(t, worker if ALGORITHMS[name].replicas else None)
+            np.add.at(counts[worker], labels[part.rows], 1)
     return counts
 
 

@@ -40,17 +40,20 @@ def _draw(argv, name, doc, figure, read, options):
     return problems[0].code if problems else 0
 
 
-def check_output(name):
-    """The Path that a figure is to be written to.
+def check_output(name, formats=FORMATS, what="a figure"):
+    """The Path that a figure is to be written to; of a link, the file that it leads to.
 
     Raises:
-        UsageError: it ends in no format that is drawn, or there is no folder that it can be written to.
+        UsageError: it ends in none of the formats, is no plain file, or there is no folder that it can be written to.
     """
     path = Path(name)
-    if path.suffix.lower() not in FORMATS.replace(",", "").split():
-        raise UsageError(f"--output {name}: a figure is a file, one of {FORMATS}")
+    if path.suffix.lower() not in formats.replace(",", "").split():
+        raise UsageError(f"--output {name}: {what} is a file, one of {formats}")
+    path = path.resolve()
     if path.is_dir():
         raise UsageError(f"--output {name} is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--output {name} is a device or a pipe; name a file")
     if not path.parent.is_dir():
         raise UsageError(f"--output {name}: there is no folder {path.parent}; mkdir -p {path.parent} makes it")
     if not os.access(path.parent, os.W_OK):

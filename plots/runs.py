@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsgd.errors import DsgdError, UsageError
-from dsgd.records import CONFIG, MANIFEST, METRICS, SUMMARY, DataError, check_format, read_records
+from dsgd.records import CONFIG, MANIFEST, METRICS, SUMMARY, DataError, check_format, holds_run, read_records
 
 
 class Run(NamedTuple):
@@ -85,7 +85,8 @@ def read_summary(run, *keys):
         UsageError: the run is not over.  DataError: it is damaged.
     """
     if run.summary is None:
-        raise UsageError(f"{run.folder} has no {SUMMARY}: the run is not over; --resume goes on with it")
+        mend = "--resume goes on with it" if holds_run(run.folder) else "start it anew"
+        raise UsageError(f"{run.folder} has no {SUMMARY}: the run is not over; {mend}")
     return read_json(run.folder / SUMMARY, *keys)
 
 

@@ -64,17 +64,19 @@ def _bars(axes, volumes, key):
 def volume_of(run):
     """{"bytes", "bytes_a_step", "messages_a_step", "served", "bound"} of a plots.runs.Run.
 
-    served: the same of its servers alone, where there are any.  bound: 2(p − 1)n in bytes; None without a model.json.
+    served: the same of its servers alone, where there are any.  bound: 2(p − 1)n in bytes; None without a model.json, or where
+    no gradients are summed.
 
     Raises:
         UsageError: the run is not over.  DataError: its summary is damaged.
     """
     summary = read_summary(run, "bytes_sent", "messages_sent", "steps", "workers")
     servers = summary.get("servers", [])
+    alone = run.config["algorithm"].partition(":")[0] == "model-parallel"  # no rank has another's layers to sum
     sent = _a_step(summary["bytes_sent"], summary["messages_sent"], summary["steps"])
     served = _a_step(sum(s["bytes"] for s in servers), sum(s["messages"] for s in servers), summary["steps"])
     path, bound = run.folder / MODEL, None
-    if path.exists():
+    if path.exists() and not alone:
         widths = read_json(path, "widths")["widths"]
         n = sum((one + 1) * other for one, other in zip(widths, widths[1:]))  # weights and biases
         bound = 2 * (summary["workers"] - 1) * n * (8 if run.config.get("dtype") == "float64" else 4)

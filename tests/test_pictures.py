@@ -133,6 +133,19 @@ def test_the_labels_of_the_workers_are_those_that_they_compute_on(tmp_path, spec
     assert len(circles.get_offsets()) == np.count_nonzero(counts)
 
 
+def test_who_holds_a_part_of_x_sees_every_label(tmp_path):
+    result = dsgd.run(simulate=2, algorithm="model-parallel", epochs=1, output=str(tmp_path), no_plot=True)
+    counts = count_labels(study(tmp_path))
+    assert counts.sum(axis=1).tolist() == [worker["samples"] for worker in result.summary["samples_per_worker"]]
+    assert (counts[0] == counts[1]).all()
+
+
+def test_a_run_without_a_checkpoint_holds_no_network(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(UsageError, match="holds no trained network: it has no checkpoint.npz; train anew"):
+        study(tmp_path)
+
+
 def test_a_regression_has_no_labels(tmp_path):
     dsgd.run(data="linear:samples=50", steps=1, output=str(tmp_path), no_plot=True)
     for look in (count_labels, mistakes):
@@ -152,6 +165,9 @@ def test_the_ends_of_the_line_are_the_two_networks_to_the_bit(tmp_path):
     assert ends == [run.summary["test_loss"] for run in runs] and ends[0] != ends[1]
     middle = losses_between(one, other, [0.5])[0]["test_loss"]
     assert middle == one.objective.evaluate((one.x + other.x) / 2)["test_loss"]
+    z, y = one.objective.predict(one.x, one.objective.data.X)[:, 0].astype(float), one.objective.data.y[:, 0]
+    by_hand = float(np.mean(np.logaddexp(0, z) - z * y))  # binary cross-entropy of the training part
+    assert next(row["train_loss"] for row in rows if row["alpha"] == 0) == pytest.approx(by_hand, rel=1e-5)
     drawn = valley.figure({"a to b": rows}).axes[0].lines
     assert drawn[0].get_ydata().tolist() == [row["train_loss"] for row in rows]
 

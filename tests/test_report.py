@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 import dsgd
+from dsgd.errors import UsageError
 from dsgd.page import VOID, Html, document, tag
 from dsgd.plots import convergence, volume
 from dsgd.plots.runs import read_all
@@ -210,3 +211,24 @@ def copy(folder, to, **changed):
         text = changed.get(path.stem, path.read_bytes())
         if text is not None:
             (to / path.name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize(
+    "name, why", [("metrics.jsonl", "one of .html"), ("-", "one of .html"), ("no/x.html", "mkdir -p")]
+)
+def test_a_report_replaces_nothing_but_a_report(runs, tmp_path, monkeypatch, name, why):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("records")
+    with pytest.raises(UsageError, match=why):
+        main([str(runs[0] / "ring"), "--output", name])
+    assert (tmp_path / "metrics.jsonl").read_text() == "records" and not (tmp_path / "-").exists()
+
+
+def test_a_report_is_written_through_a_link_and_not_into_a_pipe(tmp_path, monkeypatch):
+    monkeypatch.setattr("dsgd.report.page", lambda folders: ("<html></html>", []))
+    (tmp_path / "link.html").symlink_to(tmp_path / "there.html")
+    assert main(["run", "--output", str(tmp_path / "link.html")]) == 0
+    assert (tmp_path / "link.html").is_symlink() and (tmp_path / "there.html").read_text() == "<html></html>"
+    os.mkfifo(tmp_path / "pipe.html")
+    with pytest.raises(UsageError, match="a device or a pipe"):
+        main(["run", "--output", str(tmp_path / "pipe.html")])

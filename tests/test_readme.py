@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,14 @@ WORDS = {"bash", "python", "text", "install", "cluster"}
 def test_every_block_has_a_word_that_says_who_runs_it():
     """A mistyped one would never run."""
     assert {block.word for page in PAGES for block in blocks(page)} == WORDS
+
+
+def test_no_two_pages_write_the_same_file_or_folder():
+    """Whoever reads one page after the other meets no run of another page."""
+    command = re.compile(r"dsgd\.(?:train|launch|compare|report|plots\.\w+)\b(?!.*--resume).*?--output (\S+)")
+    made = {page.name: {m for block in blocks(page, "bash") for m in command.findall(block.text)} for page in PAGES}
+    twice = {(one, other): made[one] & made[other] for one, other in combinations(made, 2)}
+    assert len(made["README.md"]) > 8 and not any(twice.values()), twice
 
 
 CLUSTER = {

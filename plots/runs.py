@@ -9,6 +9,14 @@ from dsgd.errors import DsgdError, UsageError
 from dsgd.records import CONFIG, MANIFEST, METRICS, SUMMARY, DataError, check_format, holds_run, read_records
 
 
+NUMBER, NUMBERS, TEXT = (int, float, type(None)), (int, float, type(None), list), (str, type(None))
+KINDS = dict.fromkeys(("algorithm", "data", "partition", "hidden", "activation", "loss", "compute", "network"), TEXT)
+KINDS |= dict.fromkeys(("step", "steps", "epoch", "samples", "time", "virtual_time", "seed", "batch_size"), NUMBER)
+KINDS |= dict.fromkeys(("train_loss", "test_loss", "test_accuracy", "test_r2", "gradient_norm"), NUMBER)
+KINDS |= dict.fromkeys(("bytes_sent", "messages_sent", "workers", "ranks", "virtual_seconds", "wall_seconds"), NUMBER)
+KINDS |= {"gradient_rms": NUMBERS, "verdict": TEXT, "servers": list, "backend": TEXT}  # key: what a run writes there
+
+
 class Run(NamedTuple):
     """A run as its folder has it.
 
@@ -40,8 +48,28 @@ def read_run(folder):
         raise DataError(folder / METRICS, error.strerror or error) from None
     if not records:
         raise DataError(folder / METRICS, "holds no records", "a run makes one an epoch, or every --log-every steps")
+    for row in records:
+        check_kinds(folder / METRICS, row, KINDS, f"of step {row['step']}, ")
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else None
-    return Run(folder, read_json(folder / CONFIG, "algorithm", "seed"), manifest, records, summary)
+    config = read_json(folder / CONFIG, "algorithm", "seed", "batch_size", "data")
+    for name, values in ((CONFIG, config), (SUMMARY, summary or {}), (MANIFEST, manifest)):
+        check_kinds(folder / name, values, KINDS)
+    return Run(folder, config, manifest, records, summary)
+
+
+def check_kinds(path, values, kinds, where=""):
+    """Refuse a value that no run writes: what is drawn of it would be wrong, or nothing.
+
+    Raises:
+        DataError: a value of `values` is not of its kind.
+    """
+    for key in kinds.keys() & values.keys():
+        value, kind = values[key], kinds[key]
+        several = isinstance(value, list) and kind is NUMBERS
+        if not all(isinstance(one, kind) for one in (value if several else [value])):
+            raise DataError(
+                path, f"is damaged ({where}{key} is {str(value)[:40]})", "leave this run out, or start it anew"
+            )
 
 
 def check_folder(folder):

@@ -71,7 +71,9 @@ def test_curves_with_nothing_in_common_are_points():
 
 
 def test_a_folder_that_is_no_simulated_run_is_named(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"algorithm": "sgd", "faults": "", "seed": 0}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"algorithm": "sgd", "faults": "", "seed": 0, "batch_size": 32, "data": "digits"})
+    )
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1}))
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "train_loss": 1.0, "virtual_time": None}) + "\n")
     with pytest.raises(DataError, match="has no virtual times"):

@@ -262,7 +262,11 @@ def test_one_layer_has_a_ratio_of_one():
 
 def watched(path, *rows, finished=True):
     path.mkdir()
-    files = {METRICS: rows, CONFIG: [{"algorithm": "sgd", "seed": 0}], MANIFEST: [{"format": 1}]}
+    files = {
+        METRICS: rows,
+        CONFIG: [{"algorithm": "sgd", "seed": 0, "batch_size": 32, "data": "digits"}],
+        MANIFEST: [{"format": 1}],
+    }
     for name, lines in (files | {SUMMARY: [{"steps": 1}]} if finished else files).items():
         (path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path

@@ -63,6 +63,24 @@ WHOLE = {  # for those that read the whole run
     "no record": (lambda run: (run / "metrics.jsonl").write_text(""), 65, "holds no records", "metrics.jsonl"),
     "a list": (lambda run: (run / "config.json").write_text("[]"), 65, "no object", "config.json"),
 }
+
+
+def put(name, **values):
+    """What harms a file of JSON, or the last record, by values of a kind that no run writes."""
+
+    def harm(run):
+        *lines, last = (run / name).read_text().splitlines() if name.endswith("l") else [(run / name).read_text()]
+        (run / name).write_text("\n".join([*lines, json.dumps(json.loads(last) | values)]))
+
+    return harm
+
+
+WHOLE |= {
+    "a wrong configuration": (put("config.json", batch_size={}), 65, "batch_size is {}", "config.json"),
+    "a wrong summary": (put("summary.json", steps="many"), 65, "steps is many", "summary.json"),
+    "a wrong record": (put("metrics.jsonl", train_loss=[1]), 65, r"of step 4, train_loss is \[1\]", "metrics.jsonl"),
+    "a wrong gradient": (put("metrics.jsonl", gradient_rms=["x"]), 65, "gradient_rms", "metrics.jsonl"),
+}
 READERS = [name for name in COMMANDS if "read_run" in (PLOTS / f"{name}.py").read_text()]
 CASES = [(name, harm) for name in COMMANDS for harm in HARM]
 CASES += [(name, harm) for name in READERS for harm in WHOLE]

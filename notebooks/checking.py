@@ -5,6 +5,7 @@ An answer that raises, or is still missing, is reported like any other that is n
 """
 
 from contextlib import suppress
+from reprlib import repr as shorten
 
 import numpy as np
 
@@ -80,6 +81,8 @@ def _attempt(function, *arguments):
         return function(*map(_copy, arguments))
     except Exception as error:  # any: it is somebody's first attempt
         return error
+    except SystemExit:
+        return RuntimeError("it called exit()")
 
 
 def _copy(argument):
@@ -110,10 +113,10 @@ def _reason(right, made, rtol):
     given = made
     try:
         made = np.asarray(given)
-    except ValueError:  # rows of unequal lengths
-        return f"it is no array, but {given!r}."
+    except Exception:  # rows of unequal lengths, or whatever an object says
+        return f"it is no array, but {shorten(given)}."
     if made.dtype.kind not in "biuf":
-        return f"it is no array of numbers, but {given!r}."
+        return f"it is no array of numbers, but {shorten(given)}."
     if made.shape != right.shape:
         return f"its shape is {made.shape}, not {right.shape}."
     wrong = np.abs(made - right) > rtol * np.abs(right).max(initial=0.0)

@@ -74,6 +74,22 @@ def test_a_wrong_rank_is_named_and_nobody_who_waited_for_it(words, capsys):
     assert check_ranks("title", lambda comm, x: comm.allreduce(x), steps)
 
 
+class Rude:
+    """What neither shows itself nor becomes an array."""
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("no")
+
+    __repr__ = __array__
+
+
+def test_the_rudest_answers_are_reported_in_a_line(capsys):
+    steps = [{"": ((), {"x": np.zeros(3)})}]
+    for answer in (lambda: Rude(), lambda: exit(), lambda: [[0.0] * 9999, [1.0]]):
+        assert not check_calls("rude", answer, steps)
+        assert len(capsys.readouterr().out) < 300
+
+
 def test_a_watched_run_is_the_run():
     """Each step's gradients, in the order of the workers, lead from its x to the next one's."""
     _, steps, result = watch(simulate=4, batch_size=160, epochs=1, optimizer="sgd", lr=0.1)

@@ -134,7 +134,10 @@ def test_a_bad_folder_is_named_and_the_others_are_exported(runs, tmp_path, capsy
     bad = made(tmp_path / "bad", runs, {"step": 1, "train_loss": {"a": 1}})
     assert main([str(tmp_path / "none"), str(bad), str(runs / "a"), "--output", str(tmp_path / "out")]) == 2
     none, damaged = capsys.readouterr().err.splitlines()
-    assert "none: there is no such folder" in none and f"{bad}/metrics.jsonl: has what no run writes" in damaged
+    assert (
+        "none: there is no such folder" in none
+        and f"{bad}/metrics.jsonl: is damaged (of step 1, train_loss is" in damaged
+    )
     assert [path.parent.name for path in (tmp_path / "out").rglob(NAME)] == ["a"]
     assert main([str(bad), "--output", str(tmp_path / "out")]) == 65
 

@@ -77,9 +77,10 @@ def one_curve(runs):
         for (label, rows), style, colour in zip(runs.items(), styles, COLOURS):
             above.plot(*points(rows, "step", "train_loss"), label=label, color=colour, **style)
         (steps, one), (_, other) = (points(rows, "step", "train_loss") for rows in runs.values())
-        below.plot(steps, [abs(a - b) for a, b in zip(one, other)], ".", color=COLOURS[6])
+        apart = [abs(a - b) for a, b in zip(one, other)]
+        below.plot(steps, apart, ".", color=COLOURS[6])
         above.set(yscale="log", ylabel="mean training loss")
-        below.set(ylim=(0, 1e-15), xlabel="step", ylabel="difference")
+        below.set(ylim=(0, 1.2 * max(apart) or 1), xlabel="step", ylabel="difference")
         result.legend(loc="outside upper center", ncols=2)
         return result
 

@@ -10,7 +10,7 @@ from dsgd.arguments import make
 from dsgd.checkpoint import digest
 from dsgd.command import say
 from dsgd.config import Config
-from dsgd.errors import UsageError
+from dsgd.errors import CheckpointError, UsageError
 from dsgd.folder import start_folder
 from dsgd.follow import settings
 from dsgd.prepare import facts, prepare
@@ -131,6 +131,9 @@ def run(
         with backend.watch(config.timeout):
             job = backend.agree(lambda: prepare(config, backend, objective, controller))
             backend.handshake(facts(job), job.manifest["versions"])
+            if start and start[0]["x"].size != job.objective.layout.size:
+                sizes = start[0]["x"].size, job.objective.layout.size
+                raise CheckpointError("start: its x has {} numbers, and this network has {}".format(*sizes))
             job = start_folder(job._replace(restored=start, keep=keep), backend)._replace(
                 wish=[] if wish is None else wish
             )

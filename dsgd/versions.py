@@ -19,5 +19,5 @@ def blas():
     from threadpoolctl import threadpool_info
 
     libraries = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]  # in the order of their addresses
-    found = min(libraries, key=lambda lib: "numpy" not in lib["filepath"], default={})
+    found = min(libraries, key=lambda lib: "numpy.libs" not in lib["filepath"], default={})
     return " ".join(str(found[key]) for key in ("internal_api", "version", "architecture") if found.get(key)) or "none"

@@ -18,7 +18,7 @@ from dsgd.plots.steps import read_steps
 from dsgd.plots.style import COLOURS
 from dsgd.plots.timeline import read
 
-WIDTH, HEIGHT, RADIUS, RANK = 420, 410, 125, 26  # pixels
+WIDTH, HEIGHT, RADIUS, RANK = 420, 416, 125, 26  # pixels
 PLAYED, REST = 6.0, 1.5  # s of the animation, and until it starts over
 COMPUTE, WAIT, MESSAGE = COLOURS[5], "#dddddd", COLOURS[1]
 STYLE = "font: 13px sans-serif; text-anchor: middle"
@@ -44,6 +44,7 @@ def draw(events, step=1, title=""):
         *_links(part, places),
         *(line for rank in places for line in _rank(part, rank, places[rank])),
         *(line for arrow in part.arrows for line in _message(part, arrow, places)),
+        *(line for rank in places for line in _name(part, rank, places[rank])),  # over the messages that arrive
         *_clock(),
         f'<text x="{WIDTH / 2:g}" y="{HEIGHT - 30}" style="{STYLE}">{escape(caption)}</text>',
         f'<text x="{WIDTH / 2:g}" y="{HEIGHT - 10}" style="{STYLE}; font-size: 11px">'
@@ -77,10 +78,14 @@ def _rank(part, rank, at):
     times = [(0.0, WAIT)]
     for start, stop in busy:
         times += [(_when(part, start), COMPUTE), (_when(part, stop), WAIT)]
-    who = part.names[rank].partition(", ")[2] or part.names[rank]
     yield f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{RANK}" fill="{WAIT}" stroke="#444">'
     yield _animate("fill", times, discrete=True)
     yield "</circle>"
+
+
+def _name(part, rank, at):
+    """What the rank is, and its number."""
+    who = part.names[rank].partition(", ")[2] or part.names[rank]
     what, _, number = who.partition(" ")
     for y, text in ((at[1] - 1, what), (at[1] + 14, number)):
         size = "; font-size: 11px"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from dsgd.plots.bands import draw_band
 from dsgd.plots.command import draw_runs
@@ -37,7 +37,8 @@ def figure(runs):
             axes.set(xscale="log", yscale="log", xlabel="virtual time", title=kind or "no straggler")
             axes.xaxis.set_major_formatter(EngFormatter("s"))
             axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-            axes.xaxis.set_minor_formatter(EngFormatter("s"))
+            low, high = axes.get_xlim()
+            axes.xaxis.set_minor_formatter(EngFormatter("s") if high < 100 * low else NullFormatter())  # there is room
         panels[0].set_ylabel("mean training loss")
         handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels())}
         legend(result, list(handles.values()), list(handles))

@@ -180,6 +180,12 @@ def test_a_run_may_be_resumed_more_than_once(tmp_path):
     )
 
 
+def test_a_checkpoint_in_memory_of_another_network_is_refused():
+    kept = dsgd.run(data="blobs", hidden="16,8", steps=2, keep=True).checkpoint
+    with pytest.raises(CheckpointError, match="its x has 211 numbers, and this network has 27"):
+        dsgd.run(data="blobs", hidden="4", steps=4, start=kept)
+
+
 @pytest.mark.parametrize("algorithm", ("data-parallel", "sharded-update", "parameter-server:servers=2"))
 def test_a_run_goes_on_from_a_checkpoint_in_memory(algorithm):
     row = DATA | dict(algorithm=algorithm, optimizer="adam", simulate=4)

@@ -273,6 +273,22 @@ def test_what_cannot_be_meant_is_a_value_error(keywords, message):
         DSGDClassifier(**SMALL | keywords).fit(X, Y)
 
 
+def test_a_network_that_goes_on_keeps_its_widths():
+    estimator = DSGDClassifier(**SMALL | dict(warm_start=True)).fit(X, Y)
+    with pytest.raises(ValueError, match="hidden_layer_sizes=.*not those that go on; warm_start=False"):
+        estimator.set_params(hidden_layer_sizes=(4, 3)).fit(X, Y)
+
+
+def test_counts_are_not_negative():
+    with pytest.raises(ValueError, match="'poisson' needs y of at least 0"):
+        DSGDRegressor(loss="poisson", max_iter=2).fit(X, -1.0 - Y)
+
+
+def test_numpys_numbers_of_workers_do():
+    plain, searched = (DSGDClassifier(**SMALL, n_workers=n).fit(X, Y) for n in (2, np.int64(2)))
+    assert (parameters(plain) == parameters(searched)).all()
+
+
 def test_layer_by_layer_without_a_penalty_it_trains():
     plain, staged = (DSGDClassifier(**SMALL, alpha=0, n_workers=2, algorithm=a).fit(X, Y) for a in (None, "overlapped"))
     assert (parameters(plain) == parameters(staged)).all()

@@ -5,9 +5,9 @@ messages and attributes are its.  The loop over the batches of an epoch is a run
 checkpoint that the last one left in memory.
 
 Exact when: always the parameters of `python -m dsgd.train` with the same data, seed and flags, to the bit (alpha=0, a
-constant step size, two classes or more); and MLPClassifier, to rounding, if both start from the same parameters and
-see the same batches.  Two things are dsgd's: biases start at 0, and a seed gives another permutation to every epoch,
-those of a later partial_fit included.
+constant step size, two classes or more; if asynchronous, with --checkpoint-every of an epoch); and MLPClassifier, to
+rounding, if both start from the same parameters and see the same batches.  Three things are dsgd's: biases start at 0,
+a seed gives another permutation to every epoch, and Adam's epsilon is added to √v̂, after the bias correction.
 """
 
 import warnings
@@ -66,7 +66,13 @@ class Distributed:
         if min(hidden, default=1) < 1:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        if not first and hidden != [len(b) for b in self.intercepts_[:-1]]:
+            raise ValueError(
+                f"hidden_layer_sizes={hidden} are not those that go on; warm_start=False makes a new network"
+            )
         X, y = self._validate_input(X, y, incremental, reset=first)
+        if getattr(self, "loss", "") == "poisson" and (y < 0).any():
+            raise ValueError("loss='poisson' needs y of at least 0")
         try:
             self._fit_arrays(X, y.reshape(len(y), -1), hidden, first, incremental)
         except UsageError as error:
@@ -92,14 +98,15 @@ class Distributed:
             self._start(objective, config)
         if first or not incremental:
             self._restart()
-        self._train(objective, config, backend, held, 1 if incremental else self.max_iter)
-        backend.close()
+        try:
+            self._train(objective, config, backend, held, 1 if incremental else self.max_iter)
+        finally:
+            backend.close()
 
     def _open_backend(self, X, y):
         """The backend of all epochs; under MPI the ranks' data are compared."""
-        simulated = Config(simulate=self.n_workers if self.n_workers > 1 else 0)
         if self.backend == "simulator":
-            return open_backend(None, simulated, None)
+            return open_backend(None, Config(simulate=self._simulate()), None)
         backend = open_backend("mpi", Config(), None)
         if self.n_workers not in (1, backend.size):
             raise UsageError(
@@ -108,6 +115,9 @@ class Distributed:
         X = X.toarray() if hasattr(X, "toarray") else X
         backend.handshake({"X": digest(X), "y": digest(y)}, versions())
         return backend
+
+    def _simulate(self):
+        return int(self.n_workers) if self.n_workers > 1 else 0  # int: a search gives NumPy's
 
     def _init_coef(self, fan_in, fan_out, dtype):
         """Room for a layer; `_start` gives it its values."""
@@ -139,7 +149,7 @@ class Distributed:
             optimizer = f"sgd:momentum={self.momentum},nesterov={nesterov}"
         return Config(
             algorithm=self.algorithm or "",
-            simulate=self.n_workers if self.backend == "simulator" and self.n_workers > 1 else 0,
+            simulate=self._simulate() if self.backend == "simulator" else 0,
             init=objective.init,
             partition="shuffled" if self.shuffle else "ordered",
             batch_size=int(min(batch, n)),

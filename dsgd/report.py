@@ -22,7 +22,7 @@ from dsgd.plots import convergence, gradients, messages, staleness, timeline, vo
 from dsgd.plots.command import check_output
 from dsgd.plots.runs import read_all, read_run
 from dsgd.plots.style import STYLE
-from dsgd.records import ORDER, SUMMARY, TRACE, write_text
+from dsgd.records import ORDER, SUMMARY, TRACE, holds_run, write_text
 from dsgd.watch import describe
 
 VECTOR = 400_000  # bytes of an SVG; a picture of more shapes is a PNG
@@ -121,7 +121,8 @@ def warn(run):
     """[what is to be known before the numbers of a Run are believed]"""
     said, summary = [], run.summary or {}
     if not summary:
-        said.append(f"is not over, or was broken off: {run.folder} has no {SUMMARY}; --resume goes on with it")
+        mend = "--resume goes on with it" if holds_run(run.folder) else "start it anew"
+        said.append(f"is not over, or was broken off: {run.folder} has no {SUMMARY}; {mend}")
     if summary.get("ended_by") in ("signal", "divergence"):
         said.append(f"was ended by a {summary['ended_by']} after {summary.get('steps')} steps")
     if summary.get("samples_lost"):

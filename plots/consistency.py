@@ -10,11 +10,11 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
+from dsgd.errors import UsageError
 from dsgd.plots.bands import draw_band
 from dsgd.plots.command import draw_runs
 from dsgd.plots.runs import read_run
 from dsgd.plots.style import STYLE, legend, look, points, save
-from dsgd.records import DataError
 
 
 def figure(runs):
@@ -49,11 +49,11 @@ def read(folder):
     """(algorithm, faults, [record]) of a run's folder.
 
     Raises:
-        UsageError: there is no run.  DataError: it is damaged, or has no virtual times.
+        UsageError: there is no run, or it has no virtual times.  DataError: it is damaged.
     """
     run = read_run(folder)
     if not points(run.records, "virtual_time", "train_loss")[0]:
-        raise DataError(folder, "has no virtual times: it is no run of the simulator, or made no record")
+        raise UsageError(f"{folder} has no virtual times: it is no run of the simulator, or made no record")
     return run.config["algorithm"], run.config.get("faults", ""), run.records
 
 

@@ -51,7 +51,7 @@ def read_run(folder):
     for row in records:
         check_kinds(folder / METRICS, row, KINDS, f"of step {row['step']}, ")
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else None
-    config = read_json(folder / CONFIG, "algorithm", "seed", "batch_size", "data")
+    config = read_json(folder / CONFIG, "algorithm", "seed", "batch_size", "data", "loss")
     for name, values in ((CONFIG, config), (SUMMARY, summary or {}), (MANIFEST, manifest)):
         check_kinds(folder / name, values, KINDS)
     return Run(folder, config, manifest, records, summary)

@@ -50,9 +50,11 @@ def read_steps(events, first, last=None):
     """The Steps `first` to `last` of a trace; that one alone without `last`.
 
     Raises:
-        UsageError: no rank computed a gradient in them.
+        UsageError: no rank computed a gradient in them, or the last is before the first.
     """
     last = first if last is None else last
+    if last < first:
+        raise UsageError(f"--stop {last} is before --step {first}")
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     slices, links = _slices(events)
     mine = [(event, step) for event, step in slices if step is not None and first <= step <= last]

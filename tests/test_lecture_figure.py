@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.consistency import LR, MODELS, STRAGGLER, TOO_LARGE, time_to, train
-from dsgd.errors import DataError
+from dsgd.errors import UsageError
 from dsgd.plots.bands import draw_band, value
 from dsgd.plots.consistency import figure, read
 
@@ -72,9 +72,9 @@ def test_curves_with_nothing_in_common_are_points():
 
 def test_a_folder_that_is_no_simulated_run_is_named(tmp_path):
     (tmp_path / "config.json").write_text(
-        json.dumps({"algorithm": "sgd", "faults": "", "seed": 0, "batch_size": 32, "data": "digits"})
+        json.dumps({"algorithm": "sgd", "faults": "", "seed": 0, "batch_size": 32, "data": "digits", "loss": "auto"})
     )
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1}))
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "train_loss": 1.0, "virtual_time": None}) + "\n")
-    with pytest.raises(DataError, match="has no virtual times"):
+    with pytest.raises(UsageError, match="has no virtual times"):
         read(tmp_path)

@@ -63,6 +63,8 @@ def test_a_step_that_the_trace_does_not_hold_is_refused():
     events = dsgd.run(**SMALL, simulate=2).events
     with pytest.raises(UsageError, match="--step 5: the trace has gradients of the steps 1 to 4"):
         messages.figure(events, step=5)
+    with pytest.raises(UsageError, match="--stop 2 is before --step 3"):
+        messages.figure(events, step=3, stop=2)
 
 
 def test_collectives_that_are_no_trees_are_named_and_their_messages_not_counted_as_none():

@@ -264,7 +264,7 @@ def watched(path, *rows, finished=True):
     path.mkdir()
     files = {
         METRICS: rows,
-        CONFIG: [{"algorithm": "sgd", "seed": 0, "batch_size": 32, "data": "digits"}],
+        CONFIG: [{"algorithm": "sgd", "seed": 0, "batch_size": 32, "data": "digits", "loss": "auto"}],
         MANIFEST: [{"format": 1}],
     }
     for name, lines in (files | {SUMMARY: [{"steps": 1}]} if finished else files).items():

@@ -53,6 +53,11 @@ def test_alone_it_finds_this_machine_in_order_and_tells_no_secret(tmp_path):
     assert list(tmp_path.iterdir()) == [] and "s3cr3t" not in ended.out
 
 
+def test_without_any_package_it_says_which_are_missing(tmp_path):
+    ended = python("-S", *DOCTOR, cwd=tmp_path)
+    assert ended.code == 1 and ended.err == "" and "  packages: pip install 'numpy>=2'" in ended.out.splitlines(), ended
+
+
 def test_under_mpirun_rank_0_speaks_for_all(tmp_path):
     ended = mpirun(2, *DOCTOR, cwd=tmp_path, env={"PYTHONIOENCODING": "utf-8"})
     assert ended.code == 0 and ended.out.count("\n") == len(set(ended.out.splitlines())), ended

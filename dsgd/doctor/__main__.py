@@ -1,5 +1,6 @@
 """The command line of the doctor, the list of its checks, and how it speaks."""
 
+import argparse
 import os
 import sys
 
@@ -13,25 +14,32 @@ def main(argv, backend=None):
     Args:
         backend: an MPIBackend under a launcher whose processes see each other, None otherwise.
     """
-    from dsgd.arguments import Parser
+    from dsgd.errors import UsageError
 
     if backend and not backend.main:
         sys.stdout = open(os.devnull, "w")  # rank 0 speaks for all, --help included
     description = "What of this machine dsgd depends on, whether it is in order, and what to do where it is not."
-    Parser(prog="python -m dsgd.doctor", description=description).parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m dsgd.doctor", description=description)
+    _, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}")
     return report(findings(backend))
 
 
 def findings(backend):
     """Of this machine on rank 0; then those for which every rank is asked."""
-    from dsgd.doctor import machine, mpi, packages, ranks, selftest
+    from dsgd.doctor import machine, mpi, packages
     from dsgd.doctor.findings import examine
 
     if not backend or backend.main:
         yield from examine([mpi.mpi, mpi.scheduler, packages.packages])
-        yield from examine([machine.processors, machine.blas, machine.gpu])
-        yield from examine([machine.shared_memory, machine.disk, machine.text])
-        yield from examine([selftest.gradient, selftest.simulator])
+        yield from examine([machine.processors, machine.shared_memory, machine.disk, machine.text])
+    try:
+        from dsgd.doctor import ranks, selftest
+    except ImportError:  # which `packages` has named
+        return
+    if not backend or backend.main:
+        yield from examine([machine.blas, machine.gpu, selftest.gradient, selftest.simulator])
     if backend:
         every = backend.texts(ranks.facts())
         yield from examine([ranks.ranks, ranks.hosts], every)

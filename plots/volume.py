@@ -2,7 +2,8 @@
 
 If p workers are all to know the sum of their gradients of n bytes, p − 1 messages must go in and p − 1 come back, of n
 each: 2(p − 1)n bytes a step at least.  The line on a bar is there.  A tree, a star and a ring all send that much
-together, and a parameter server a gradient and the parameters for each worker, 2pn; who averages more rarely sends less.
+together, and a parameter server a gradient and the parameters for each worker, 2pn; who exchanges at every step with a
+server may send more, and who does it more rarely sends less.
 """
 
 import textwrap

@@ -157,6 +157,16 @@ def test_runs_of_one_algorithm_in_folders_of_its_name_are_two_lines(runs):
     assert labels[:2] == ["8-dsgd: dsgd", "9-dsgd: dsgd"]
 
 
+@pytest.mark.parametrize("flag, other", [("lr", 0.5), ("compute", "constant:seconds=1")])
+def test_runs_that_differ_in_more_than_the_seed_are_no_band(runs, flag, other):
+    one = runs["workers-2"]
+    pair = {"a": one, "b": one._replace(config=one.config | {"seed": 1, flag: other})}
+    assert [text.get_text() for text in convergence.figure_of(pair).legends[0].get_texts()][:2] == [
+        "a: dsgd",
+        "b: dsgd",
+    ]
+
+
 def test_bytes_of_a_run_that_is_not_over_are_not_drawn(runs, capsys):
     over, broken = runs["workers-2"], runs["workers-4"]._replace(summary=None)
     drawn = convergence.figure_of({"over": over, "broken": broken}, x="bytes")
@@ -164,6 +174,23 @@ def test_bytes_of_a_run_that_is_not_over_are_not_drawn(runs, capsys):
     assert "is not over: it has no summary.json" in capsys.readouterr().err
     with pytest.raises(UsageError, match="is not over"):
         convergence.figure_of({"broken": broken}, x="bytes")
+
+
+def test_the_least_counts_bytes_of_the_dtype_and_is_no_bound_without_a_sum(runs, tmp_path):
+    run = runs["workers-2"]
+    bound = volume.volume_of(run)["bound"]
+    assert volume.volume_of(run._replace(config=run.config | {"dtype": "float64"}))["bound"] == 2 * bound > 0
+    layers = run._replace(config=run.config | {"algorithm": "model-parallel"})
+    assert volume.volume_of(layers)["bound"] is None
+
+
+def test_a_run_on_another_network_or_under_faults_is_another_task(runs, tmp_path):
+    read = speedup.reader()
+    read(runs["workers-1"].folder)
+    for flag, other in (("network", "uniform:latency=1.0"), ("faults", "slow:rank=0,x=2")):
+        dsgd.run(**TASK, simulate=2, output=str(tmp_path / flag), **{flag: other})
+        with pytest.raises(UsageError, match=f"its {flag} is"):
+            read(tmp_path / flag)
 
 
 # --- what is written

@@ -20,7 +20,6 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from dsgd.checkpoint import digest, pack, unpack
 from dsgd.config import Config
@@ -30,11 +29,6 @@ from dsgd.sklearn.objective import make_samples
 from dsgd.versions import versions
 
 SMALLEST = 1e-6  # adaptive step size
-CONSTRAINTS = {
-    "n_workers": [Interval(Integral, 1, None, closed="left")],
-    "algorithm": [str, None],
-    "backend": [StrOptions({"simulator", "mpi"})],
-}
 
 
 class Distributed:

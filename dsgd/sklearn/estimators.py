@@ -1,16 +1,27 @@
 """DSGDClassifier and DSGDRegressor: MLPClassifier's and MLPRegressor's keywords, and three more."""
 
+from numbers import Integral
+
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from dsgd.sklearn.base import CONSTRAINTS, Distributed
+from dsgd.sklearn.base import Distributed
+
+CONSTRAINTS = {
+    "n_workers": [Interval(Integral, 1, None, closed="left")],
+    "algorithm": [str, None],
+    "backend": [StrOptions({"simulator", "mpi"})],
+}
+# Each constructor names all keywords: scikit-learn reads get_params, clone and the checks of values off its signature.
 
 
 class DSGDClassifier(Distributed, MLPClassifier):
     """MLPClassifier, trained by n_workers together.
 
     Args:
-        n_workers: ranks, 1 or more; servers, where the algorithm has some, are among them.
+        n_workers: ranks, 1 or more; servers, where the algorithm has some, are among them.  With backend="mpi" all ranks of
+            the job train, and it is their number, or 1.
         algorithm: as for --algorithm, with its options; by default data-parallel, sgd for one worker.
         backend: "simulator" for ranks in this process, or "mpi" for those of this job: start the script by
             `mpirun -n 4 python -m mpi4py SCRIPT`, every rank calls fit and gets an equal estimator.
@@ -92,7 +103,8 @@ class DSGDRegressor(Distributed, MLPRegressor):
     """MLPRegressor, trained by n_workers together.
 
     Args:
-        n_workers: ranks, 1 or more; servers, where the algorithm has some, are among them.
+        n_workers: ranks, 1 or more; servers, where the algorithm has some, are among them.  With backend="mpi" all ranks of
+            the job train, and it is their number, or 1.
         algorithm: as for --algorithm, with its options; by default data-parallel, sgd for one worker.
         backend: "simulator" for ranks in this process, or "mpi" for those of this job: start the script by
             `mpirun -n 4 python -m mpi4py SCRIPT`, every rank calls fit and gets an equal estimator.

@@ -96,15 +96,10 @@ def with_bytes(run):
 def finished(runs):
     """Those of {label: Run} that are over: what the others sent was not summed up.  They are named."""
     done = {label: run for label, run in runs.items() if run.summary}
-    left = [
-        f"{run.folder} is not over: it has no {SUMMARY}, which counts the bytes"
-        for run in runs.values()
-        if not run.summary
-    ]
     if not done:
-        raise UsageError("; ".join(left))
-    for problem in left:
-        say(f"{problem}; it is left out")
+        raise UsageError(f"{', '.join(runs)} is not over: only a {SUMMARY} counts the bytes")
+    for label in (label for label in runs if label not in done):
+        say(f"{label} is not over: it has no {SUMMARY}, which counts the bytes; it is left out")
     return done
 
 

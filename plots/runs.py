@@ -8,13 +8,13 @@ from typing import NamedTuple
 from dsgd.errors import DsgdError, UsageError
 from dsgd.records import CONFIG, MANIFEST, METRICS, SUMMARY, DataError, check_format, holds_run, read_records
 
-
+# What a run writes under a key, in whichever of its files.
 NUMBER, NUMBERS, TEXT = (int, float, type(None)), (int, float, type(None), list), (str, type(None))
 KINDS = dict.fromkeys(("algorithm", "data", "partition", "hidden", "activation", "loss", "compute", "network"), TEXT)
 KINDS |= dict.fromkeys(("step", "steps", "epoch", "samples", "time", "virtual_time", "seed", "batch_size"), NUMBER)
 KINDS |= dict.fromkeys(("train_loss", "test_loss", "test_accuracy", "test_r2", "gradient_norm"), NUMBER)
 KINDS |= dict.fromkeys(("bytes_sent", "messages_sent", "workers", "ranks", "virtual_seconds", "wall_seconds"), NUMBER)
-KINDS |= {"gradient_rms": NUMBERS, "verdict": TEXT, "servers": list, "backend": TEXT}  # key: what a run writes there
+KINDS |= {"gradient_rms": NUMBERS, "verdict": TEXT, "servers": list, "backend": TEXT}
 
 
 class Run(NamedTuple):
